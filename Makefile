@@ -1,0 +1,50 @@
+# Every target needs one virtual environment, which the first one to run makes.
+#   make env PYTHON=python3.12      another Python
+#   make env PIP_FLAGS=...          options of pip install, such as an index of CPU-only torch wheels
+#   make test ARGS="-k ops -x"      options of pytest
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+ARGS ?=
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_FLAGS) -c constraints.txt
+
+.PHONY: env demo test bench lint clean
+
+env: .venv/extension
+
+demo: env
+	$(BIN)/pgest run g2p --preset demo $(ARGS)
+
+test: env
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: env
+	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+	$(BIN)/python -m benchmarks.ops
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+clean:
+	rm -rf .venv build dist *.egg-info pgest/*.so .benchmarks .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first: the build needs the one that will load the extension, and an isolated build
+# would download a second one. Two stamps, so that a change in C++ only compiles.
+.venv/packages: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo 'pgest needs Python 3.10 or later; name one with: make PYTHON=python3.12' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) torch numpy setuptools wheel ninja
+	PGEST_BUILD=0 $(PIP) --no-build-isolation --editable '.[text,tasks,bench,dev]'
+	@touch $@
+
+.venv/extension: .venv/packages setup.py $(shell find csrc -type f)
+	@command -v $(firstword $(CXX)) >/dev/null || \
+	  { echo 'pgest is compiled with $(CXX), which is not here: install it or set CXX' >&2; exit 1; }
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@

@@ -6,6 +6,9 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 ARGS ?=
+ifeq ($(origin CXX),default)
+CXX := c++
+endif
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_FLAGS) -c constraints.txt
 

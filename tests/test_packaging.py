@@ -1,0 +1,108 @@
+"""What is shipped: an sdist that builds, one wheel for all Pythons, an install with no compiler."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
+
+USE = """
+import sys, warnings, torch
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import pgest
+    logits, tokens = torch.randn(3, 5), torch.tensor([0, 4, 2])
+    for _ in range(2):
+        stats = pgest.token_stats(logits, tokens)
+expected = torch.log_softmax(logits, -1).gather(-1, tokens[:, None])[:, 0]
+torch.testing.assert_close(stats.logp, expected)
+assert pgest.__file__.startswith(sys.argv[1]), pgest.__file__
+print(pgest.backend(), *(warning.category.__name__ for warning in caught))
+"""
+
+
+def python(*args: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """This Python in a fresh process, away from the source tree and its environment variables."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PGEST_")}
+    command = [sys.executable, *args]
+    return subprocess.run(
+        command, cwd=cwd, env=env | variables, capture_output=True, text=True, check=False
+    )
+
+
+def succeed(*args: str, cwd: Path, **variables: str) -> str:
+    """The same, where failure is the test's failure."""
+    done = python(*args, cwd=cwd, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def install(source: Path, target: Path, **variables: str) -> None:
+    """Install without touching the environment or a package index."""
+    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    where = ["--target", str(target), str(source)]
+    succeed("-m", "pip", "install", *options, *where, cwd=source.parent, **variables)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, unpacked; built from a copy that holds no build products."""
+    tree = tmp_path_factory.mktemp("tree") / "pgest"
+    made = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "runs")
+    shutil.copytree(ROOT, tree, ignore=made)
+    succeed("-m", "build", "--sdist", "--no-isolation", cwd=tree)
+    (archive,) = (tree / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tree.parent)
+    return tree.parent / archive.name.removesuffix(".tar.gz")
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    """The wheel that the source distribution builds."""
+    succeed("-m", "build", "--wheel", "--no-isolation", cwd=sdist, PGEST_CUDA="0")
+    (archive,) = (sdist / "dist").glob("*.whl")
+    return archive
+
+
+def test_the_sdist_has_all_that_a_build_needs(sdist: Path) -> None:
+    sources = {path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*") if path.is_file()}
+    assert any(path.suffix == ".h" for path in sources)
+    needed = {*sources, Path("LICENSE"), Path("README.md"), Path("pgest/py.typed")}
+    assert [str(path) for path in needed if not (sdist / path).is_file()] == []
+
+
+def test_the_wheel_is_for_every_python_and_holds_pgest_only(wheel: Path) -> None:
+    assert "-cp310-abi3-" in wheel.name
+    names = zipfile.ZipFile(wheel).namelist()
+    info = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
+    assert {name.partition("/")[0] for name in names} == {"pgest", info}
+    data = {f"pgest/data/{path.name}" for path in (ROOT / "pgest/data").glob("*[!y]")}
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "pgest").rglob("*.py")}
+    assert {"pgest/_C.abi3.so", "pgest/py.typed", *data, *modules} - set(names) == set()
+
+
+def test_the_wheel_runs_natively(wheel: Path, tmp_path: Path) -> None:
+    install(wheel, tmp_path / "site")
+    site = str(tmp_path / "site")
+    out = succeed("-c", USE, site, cwd=tmp_path, PYTHONPATH=site, PGEST_REQUIRE_KERNELS="1")
+    assert out.split() == ["native"]
+
+
+def test_without_a_compiler_the_reference_runs_and_says_so_once(
+    sdist: Path, tmp_path: Path
+) -> None:
+    install(sdist, tmp_path / "site", PGEST_BUILD="0", CXX="false", CC="false")
+    site = str(tmp_path / "site")
+    out = succeed("-c", USE, site, cwd=tmp_path, PYTHONPATH=site)
+    assert out.split() == ["reference", "RuntimeWarning"]
+    required = python("-c", USE, site, cwd=tmp_path, PYTHONPATH=site, PGEST_REQUIRE_KERNELS="1")
+    assert required.returncode == 1
+    assert "ImportError" in required.stderr

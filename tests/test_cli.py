@@ -36,7 +36,12 @@ def test_misuse_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]
 
 def test_run_hands_everything_to_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr("pgest.tasks.main", lambda args: seen.append(args) or 7)
+
+    def main(args: list[str]) -> int:
+        seen.append(args)
+        return 7
+
+    monkeypatch.setattr("pgest.tasks.main", main)
     assert cli.main(["run", "g2p", "--help", "--", "-x"]) == 7
     assert cli.main(["run"]) == 7
     assert seen == [["g2p", "--help", "--", "-x"], []]

@@ -1,0 +1,152 @@
+// What the CPU loops share: run-time choice of the instruction set, exp2, half-type blocks.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+#include "../kernels.h"
+
+// One binary, the best clone picked at load time. GCC on x86-64 Linux (ifunc) only; elsewhere the
+// compiler's baseline is used (NEON on arm64).
+#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && \
+    !defined(__clang__)
+#define PGEST_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define PGEST_HAS_CLONES 1
+#else
+#define PGEST_CLONES
+#endif
+#define PGEST_INLINE inline __attribute__((always_inline))
+
+namespace pgest {
+
+// Elements in flight at once: a block and its fp32 copy stay in the first-level cache.
+constexpr int64_t kBlock = 2048;
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+// What a storage type is computed in.
+template <class T>
+struct Accumulate {
+  using type = float;
+};
+template <>
+struct Accumulate<double> {
+  using type = double;
+};
+
+// The range of exp2_fast, in bits. NaN passes.
+PGEST_INLINE float clamp_bits(float x) { return x < -127.0f ? -127.0f : x; }
+PGEST_INLINE double clamp_bits(double x) { return x < -1023.0 ? -1023.0 : x; }
+
+// 2^x for clamped x <= 1: exactly 0 at the lower end, so that -inf logits weigh exactly nothing,
+// also in products with x. NaN stays NaN. Rounding to an integer by a magic constant leaves that integer in the low bits of the sum, from
+// which the scale is built without a conversion. Degree 5, minimax with p(0) = 1: relative error 1.1e-7.
+PGEST_INLINE float exp2_fast(float x) {
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23
+  const float shifted = x + magic;
+  const float f = x - (shifted - magic);
+  float p = 1.326472731307149e-03f;
+  p = p * f + 9.671512991189957e-03f;
+  p = p * f + 5.550733581185341e-02f;
+  p = p * f + 2.402224242687225e-01f;
+  p = p * f + 6.931470036506653e-01f;
+  p = p * f + 1.0f;
+  const uint32_t bits = (std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u;
+  return p * std::bit_cast<float>(bits);
+}
+
+PGEST_INLINE double exp2_fast(double x) {
+  constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
+  const double shifted = x + magic;
+  const double f = (x - (shifted - magic)) * 0.69314718055994530942;
+  double p = 1.0 / 6227020800.0;  // Taylor, degree 13: below rounding for |f| <= ln2 / 2
+  p = p * f + 1.0 / 479001600.0;
+  p = p * f + 1.0 / 39916800.0;
+  p = p * f + 1.0 / 3628800.0;
+  p = p * f + 1.0 / 362880.0;
+  p = p * f + 1.0 / 40320.0;
+  p = p * f + 1.0 / 5040.0;
+  p = p * f + 1.0 / 720.0;
+  p = p * f + 1.0 / 120.0;
+  p = p * f + 1.0 / 24.0;
+  p = p * f + 1.0 / 6.0;
+  p = p * f + 0.5;
+  p = p * f + 1.0;
+  p = p * f + 1.0;
+  const uint64_t bits = (std::bit_cast<uint64_t>(shifted) << 52) + 0x3ff0000000000000u;
+  return p * std::bit_cast<double>(bits);
+}
+
+PGEST_INLINE float to_float(BFloat16 v) {
+  return std::bit_cast<float>(static_cast<uint32_t>(v.bits) << 16);
+}
+
+// Integer arithmetic only, because the compiler does not vectorise _Float16 conversions.
+PGEST_INLINE float to_float(Half v) {
+  const uint32_t magnitude = v.bits & 0x7fffu;
+  const uint32_t sign = static_cast<uint32_t>(v.bits & 0x8000u) << 16;
+  const uint32_t finite = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude << 13) * 0x1p112f);
+  const uint32_t special = (magnitude << 13) | 0x7f800000u;
+  return std::bit_cast<float>(sign | (magnitude >= 0x7c00u ? special : finite));
+}
+
+PGEST_INLINE void round_to(BFloat16& out, float v) {
+  const uint32_t bits = std::bit_cast<uint32_t>(v);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  out.bits = static_cast<uint16_t>(v != v ? 0x7fc0u : rounded);
+}
+
+PGEST_INLINE void round_to(Half& out, float v) {
+  const uint32_t bits = std::bit_cast<uint32_t>(v);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t a = bits & 0x7fffffffu;
+  const uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+  const uint32_t subnormal =
+      std::bit_cast<uint32_t>(std::bit_cast<float>(a) + 0.5f) - 0x3f000000u;
+  const uint32_t special = a > 0x7f800000u ? 0x7e00u : 0x7c00u;
+  uint32_t h = a < 0x38800000u ? subnormal : normal;
+  h = a >= 0x47800000u ? special : h;
+  out.bits = static_cast<uint16_t>(sign | h);
+}
+
+PGEST_INLINE float value(float v) { return v; }
+PGEST_INLINE double value(double v) { return v; }
+PGEST_INLINE float value(BFloat16 v) { return to_float(v); }
+PGEST_INLINE float value(Half v) { return to_float(v); }
+
+// A block of a row in the type it is computed in: half types pass through a buffer, others do not.
+template <class T>
+PGEST_INLINE const typename Accumulate<T>::type* load_block(const T* row, int64_t n, float* buffer) {
+  if constexpr (sizeof(T) > 2) {
+    return row;
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) buffer[i] = value(row[i]);
+    return buffer;
+  }
+}
+
+// Where a block of the gradient is computed, and how it gets to where it is stored.
+template <class T>
+PGEST_INLINE typename Accumulate<T>::type* gradient_block(T* out, float* buffer) {
+  if constexpr (sizeof(T) > 2) {
+    return out;
+  } else {
+    return buffer;
+  }
+}
+
+template <class T>
+PGEST_INLINE void store_block(T* out, const typename Accumulate<T>::type* block, int64_t n) {
+  if constexpr (sizeof(T) == 2) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) round_to(out[i], block[i]);
+  }
+}
+
+}  // namespace pgest

@@ -1,0 +1,214 @@
+// token_stats on the CPU: one thread per row, a block of the row at a time, so that a row is read
+// from memory once, whatever its length.
+
+#include <algorithm>
+
+#include "../row.h"
+#include "simd.h"
+
+namespace pgest {
+namespace {
+
+template <class T>
+using Acc = typename Accumulate<T>::type;
+
+template <class A>
+PGEST_INLINE A block_max(const A* x, int64_t n) {
+  A m = -std::numeric_limits<A>::infinity();
+#pragma omp simd reduction(max : m)
+  for (int64_t i = 0; i < n; ++i) m = x[i] > m ? x[i] : m;
+  return m;
+}
+
+template <bool kEntropy, class A>
+PGEST_INLINE RowSums block_sums(const A* x, int64_t n, A pivot, A bits) {
+  A s0 = 0, s1 = 0;
+#pragma omp simd reduction(+ : s0, s1)
+  for (int64_t i = 0; i < n; ++i) {
+    const A d = clamp_bits((x[i] - pivot) * bits);
+    const A e = exp2_fast(d);
+    s0 += e;
+    if constexpr (kEntropy) s1 += e * d;
+  }
+  return {static_cast<double>(pivot), s0, s1};
+}
+
+template <bool kEntropy, class T>
+PGEST_INLINE RowSums row_sums(const T* row, int64_t vocab, double bits) {
+  float buffer[kBlock];
+  RowSums sums;
+  for (int64_t begin = 0; begin < vocab; begin += kBlock) {
+    const int64_t n = std::min(kBlock, vocab - begin);
+    const Acc<T>* x = load_block(row + begin, n, buffer);
+    const double highest = std::max<double>(sums.pivot, block_max(x, n));
+    // A block of -inf alone is still summed, relative to 0: it may hold a NaN.
+    const bool empty = highest == -std::numeric_limits<double>::infinity();
+    const Acc<T> pivot = empty ? 0 : static_cast<Acc<T>>(highest);
+    RowSums block = block_sums<kEntropy>(x, n, pivot, static_cast<Acc<T>>(bits));
+    if (empty) block.pivot = highest;
+    sums = merge(sums, block, bits);
+  }
+  return sums;
+}
+
+template <bool kEntropy, class T>
+PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, int64_t end) {
+  const TokenStatsInput& in = args.in;
+  auto* logp_out = static_cast<Acc<T>*>(args.logp_out);
+  auto* entropy_out = static_cast<Acc<T>*>(args.entropy_out);
+  auto* lse_out = static_cast<Acc<T>*>(args.lse_out);
+  for (int64_t r = begin; r < end; ++r) {
+    const bool live = !in.mask || in.mask[r];
+    const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
+    const double temperature = in.temperature ? in.temperature[r] : 1.0;
+    if (live && !(temperature > 0)) return {Refusal::temperature, r, 0};
+    RowState state{0, 0};
+    if (live)
+      state = finish(row_sums<kEntropy>(row, in.rows.vocab, kLog2E / temperature), temperature);
+    for (int64_t s = 0; s < in.num_samples; ++s) {
+      const int64_t at = s * in.num_rows + r;
+      const int64_t token = in.tokens[at];
+      if (live && (token < 0 || token >= in.rows.vocab)) return {Refusal::token, r, s};
+      logp_out[at] = live ? token_logp(value(row[token]), state, temperature) : 0;
+    }
+    lse_out[r] = static_cast<Acc<T>>(state.lse);
+    if (kEntropy) entropy_out[r] = static_cast<Acc<T>>(state.entropy);
+    args.state_out[r] = state.lse;
+    args.state_out[in.num_rows + r] = kEntropy ? state.entropy : 0;
+  }
+  return {};
+}
+
+// g = p (slope * log2 p + base), and the moments of log2 p where T needs them.
+template <bool kEntropy, bool kTemperature, class A>
+PGEST_INLINE void block_gradient(const A* x, A* g, int64_t n, const RowGradient<A>& c,
+                                 RowMoments& moments) {
+  A s1 = 0, s2 = 0;
+#pragma omp simd reduction(+ : s1, s2)
+  for (int64_t i = 0; i < n; ++i) {
+    const A d = clamp_bits((x[i] - c.pivot) * c.bits + c.offset);
+    const A p = exp2_fast(d);
+    if constexpr (kTemperature) s1 += p * d;
+    if constexpr (kTemperature && kEntropy) s2 += p * d * d;
+    g[i] = kEntropy ? p * (c.slope * d + c.base) : p * c.base;
+  }
+  moments.first += s1;
+  moments.second += s2;
+}
+
+// The row's weights by chosen token.
+template <class A>
+struct Chosen {
+  const TokenStatsInput& in;
+  const A* grad_logp;
+  int64_t row;
+
+  PGEST_INLINE int64_t count() const { return grad_logp ? in.num_samples : 0; }
+  PGEST_INLINE int64_t token(int64_t s) const { return in.tokens[s * in.num_rows + row]; }
+  PGEST_INLINE double weight(int64_t s) const { return grad_logp[s * in.num_rows + row]; }
+  PGEST_INLINE bool silent() const {
+    for (int64_t s = 0; s < count(); ++s)
+      if (weight(s) != 0) return false;
+    return true;
+  }
+
+  // Adds to the block of the gradient at `begin`, before it is rounded to a half type.
+  PGEST_INLINE void add(A* g, int64_t begin, int64_t n, double temperature) const {
+    for (int64_t s = 0; s < count(); ++s) {
+      const int64_t at = token(s) - begin;
+      if (at >= 0 && at < n) g[at] += static_cast<A>(weight(s) / temperature);
+    }
+  }
+};
+
+template <bool kEntropy, bool kTemperature, class T>
+PGEST_INLINE RowMoments row_gradient(const T* row, T* out, int64_t vocab,
+                                     const RowGradient<Acc<T>>& c, const Chosen<Acc<T>>& chosen,
+                                     double temperature) {
+  float x_buffer[kBlock], g_buffer[kBlock];
+  RowMoments moments;
+  for (int64_t begin = 0; begin < vocab; begin += kBlock) {
+    const int64_t n = std::min(kBlock, vocab - begin);
+    const Acc<T>* x = load_block(row + begin, n, x_buffer);
+    Acc<T>* g = gradient_block(out + begin, g_buffer);
+    block_gradient<kEntropy, kTemperature>(x, g, n, c, moments);
+    chosen.add(g, begin, n, temperature);
+    store_block(out + begin, g, n);
+  }
+  return moments;
+}
+
+template <bool kEntropy, bool kTemperature, class T>
+PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
+  using A = Acc<T>;
+  const TokenStatsInput& in = args.in;
+  const auto* grad_entropy = static_cast<const A*>(args.grad_entropy);
+  const auto* grad_lse = static_cast<const A*>(args.grad_lse);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t offset = in.rows.offset(r);
+    const T* row = static_cast<const T*>(in.logits) + offset;
+    T* out = static_cast<T*>(args.grad_logits) + (args.inplace ? offset : r * in.rows.vocab);
+    const Chosen<A> chosen{in, static_cast<const A*>(args.grad_logp), r};
+    RowUpstream up;
+    if (kEntropy) up.entropy = grad_entropy[r];
+    if (grad_lse) up.lse = grad_lse[r];
+    // A row without a gradient is not read, so that a loss may mask it afterwards: no 0 * NaN.
+    const bool silent = up.entropy == 0 && up.lse == 0 && chosen.silent();
+    if (silent || (in.mask && !in.mask[r])) {
+      std::fill_n(out, in.rows.vocab, T{});
+      if (kTemperature) args.grad_temperature[r] = 0;
+      continue;
+    }
+    const double temperature = in.temperature ? in.temperature[r] : 1.0;
+    const RowState state{args.state[r], args.state[in.num_rows + r]};
+    double of_tokens = 0;
+    for (int64_t k = 0; k < chosen.count(); ++k) {
+      up.w += chosen.weight(k);
+      if (kTemperature)
+        of_tokens += temperature_of_token(chosen.weight(k), value(row[chosen.token(k)]), temperature);
+    }
+    const RowMoments moments = row_gradient<kEntropy, kTemperature>(
+        row, out, in.rows.vocab, gradient<A>(state, up, temperature), chosen, temperature);
+    if (kTemperature)
+      args.grad_temperature[r] =
+          temperature_gradient(of_tokens, up, state.lse, moments, temperature);
+  }
+}
+
+template <class T>
+Refusal forward(const TokenStatsForward& args, int64_t begin, int64_t end) {
+  return args.entropy ? forward_rows<true, T>(args, begin, end)
+                      : forward_rows<false, T>(args, begin, end);
+}
+
+template <class T>
+void backward(const TokenStatsBackward& args, int64_t begin, int64_t end) {
+  if (args.grad_entropy)
+    return args.grad_temperature ? backward_rows<true, true, T>(args, begin, end)
+                                 : backward_rows<true, false, T>(args, begin, end);
+  return args.grad_temperature ? backward_rows<false, true, T>(args, begin, end)
+                               : backward_rows<false, false, T>(args, begin, end);
+}
+
+}  // namespace
+
+Refusal token_stats_forward_cpu(const TokenStatsForward& args, int64_t begin, int64_t end) {
+  switch (args.in.dtype) {
+    case DType::f64: return forward<double>(args, begin, end);
+    case DType::f32: return forward<float>(args, begin, end);
+    case DType::bf16: return forward<BFloat16>(args, begin, end);
+    case DType::f16: return forward<Half>(args, begin, end);
+  }
+  return {};
+}
+
+void token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end) {
+  switch (args.in.dtype) {
+    case DType::f64: return backward<double>(args, begin, end);
+    case DType::f32: return backward<float>(args, begin, end);
+    case DType::bf16: return backward<BFloat16>(args, begin, end);
+    case DType::f16: return backward<Half>(args, begin, end);
+  }
+}
+
+}  // namespace pgest

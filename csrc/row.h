@@ -1,0 +1,116 @@
+// The mathematics of one row of logits, shared by every device.
+//
+// A row z [V] with temperature T has u = z / T, p = softmax(u), lse = log sum_j exp(u_j).
+// Sums are kept in base 2 and relative to a pivot (the largest logit seen so far), so that
+// no exponential overflows and partial rows can be merged in any order.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#if defined(__CUDACC__)
+#define PGEST_HD __host__ __device__ inline
+#else
+#define PGEST_HD inline
+#endif
+
+namespace pgest {
+
+constexpr double kLog2E = 1.4426950408889634074;
+constexpr double kLn2 = 0.69314718055994530942;
+
+// Sums over a part of a row, with d_j = (z_j - pivot) * log2(e) / T in bits.
+struct RowSums {
+  double pivot = -std::numeric_limits<double>::infinity();
+  double s0 = 0;  // sum 2^d
+  double s1 = 0;  // sum 2^d d
+};
+
+// The same sums relative to a higher pivot.
+PGEST_HD RowSums rebase(const RowSums& a, double pivot, double bits_per_logit) {
+  if (a.s0 == 0 || a.pivot == pivot) return {pivot, a.s0, a.s1};
+  const double shift = (a.pivot - pivot) * bits_per_logit;
+  const double scale = exp2(shift);
+  // The old part vanishes, but not its NaN, and 0 * -inf must not make one.
+  if (scale == 0) return {pivot, a.s0 * 0, a.s1 * 0};
+  return {pivot, a.s0 * scale, (a.s1 + a.s0 * shift) * scale};
+}
+
+// The sums of two disjoint parts of a row.
+PGEST_HD RowSums merge(const RowSums& a, const RowSums& b, double bits_per_logit) {
+  const double pivot = a.pivot > b.pivot ? a.pivot : b.pivot;
+  const RowSums x = rebase(a, pivot, bits_per_logit);
+  const RowSums y = rebase(b, pivot, bits_per_logit);
+  return {pivot, x.s0 + y.s0, x.s1 + y.s1};
+}
+
+// What the backward keeps of a row, in nats.
+struct RowState {
+  double lse;
+  double entropy;  // -sum p log p
+};
+
+// A row that is all -inf has lse = -inf and NaN entropy; a NaN sum makes both NaN.
+PGEST_HD RowState finish(const RowSums& sums, double temperature) {
+  const double log_s0 = log(sums.s0);
+  return {sums.pivot / temperature + log_s0, log_s0 - kLn2 * (sums.s1 / sums.s0)};
+}
+
+// log p of one token, -inf for an impossible one. Subtracting lse from the scaled logit in fp64
+// is exact enough for any logit a half or single type can hold.
+PGEST_HD double token_logp(double z, const RowState& state, double temperature) {
+  return z / temperature - state.lse;
+}
+
+// Upstream gradients of one row: w is their sum over the tokens chosen in it.
+struct RowUpstream {
+  double w = 0;
+  double entropy = 0;
+  double lse = 0;
+};
+
+// Every vocabulary-level gradient of the row has the form
+//   g_j = [chosen weights at j] / T + p_j (slope * log2 p_j + base),
+// with c_j = -entropy * log p_j, cbar = w - lse + entropy * H, slope = -entropy ln2 / T and
+// base = -cbar / T. `bits` gives log2 p_j = (z_j - pivot) * bits + offset: subtracting before
+// scaling keeps fp32 accurate however large the logits are.
+template <class Acc>
+struct RowGradient {
+  Acc pivot, bits, offset, slope, base;
+};
+
+template <class Acc>
+PGEST_HD RowGradient<Acc> gradient(const RowState& state, const RowUpstream& up,
+                                   double temperature) {
+  RowGradient<Acc> g;
+  g.pivot = static_cast<Acc>(state.lse * temperature);
+  g.bits = static_cast<Acc>(kLog2E / temperature);
+  g.offset = static_cast<Acc>(
+      (static_cast<double>(g.pivot) / temperature - state.lse) * kLog2E);
+  const double with_entropy = up.entropy == 0 ? 0 : up.entropy * state.entropy;
+  g.slope = static_cast<Acc>(-up.entropy * kLn2 / temperature);
+  g.base = static_cast<Acc>(-(up.w - up.lse + with_entropy) / temperature);
+  return g;
+}
+
+// Sums over a row that the gradient for T needs, with d_j = log2 p_j.
+struct RowMoments {
+  double first = 0;   // sum p d
+  double second = 0;  // sum p d^2
+};
+
+// One chosen token's w u_y. An impossible token's logit is no function of T and counts as 0.
+PGEST_HD double temperature_of_token(double weight, double z, double temperature) {
+  return z == -std::numeric_limits<double>::infinity() ? 0 : weight * (z / temperature);
+}
+
+// dL/dT = -(1/T) [ sum_s w_s (u_ys - E[u]) + g_lse E[u] - g_H Var[u] ], of_tokens = sum_s w_s u_ys.
+PGEST_HD double temperature_gradient(double of_tokens, const RowUpstream& up, double lse,
+                                     const RowMoments& moments, double temperature) {
+  const double mean = lse + kLn2 * moments.first;
+  const double variance = kLn2 * kLn2 * (moments.second - moments.first * moments.first);
+  return -(of_tokens + (up.lse - up.w) * mean - up.entropy * variance) / temperature;
+}
+
+}  // namespace pgest

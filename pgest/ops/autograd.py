@@ -1,0 +1,153 @@
+"""One gradient formula, registered twice: for autograd and torch.func, and for direct callers.
+
+`Forward` and `Backward` are complete `autograd.Function`s (setup_context, vmap); the same static
+methods are the `register_autograd` and `register_vmap` rules of the ops. Forward mode is refused by
+torch, because a Function without `jvp` raises.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from pgest import reference
+from pgest.ops import library  # noqa: F401  (defines torch.ops.pgest)
+
+_ops = torch.ops.pgest
+
+
+def call(op: Any, *args: Any) -> Any:
+    """Run a kernel; what it refuses about values arrives as ValueError in eager code."""
+    if torch.compiler.is_compiling():
+        return op(*args)
+    try:
+        return op(*args)
+    except RuntimeError as error:
+        message = str(error)
+        if message.startswith("pgest: "):
+            raise ValueError(message.removeprefix("pgest: ").splitlines()[0]) from None
+        raise
+
+
+class Forward(Function):
+    """(logits, tokens, temperature, mask, entropy) -> (logp, entropy, lse, state)."""
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return call(_ops.token_stats.default, *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:4], output[3])
+        ctx.mark_non_differentiable(output[3])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        logits, tokens, temperature, mask, state = ctx.saved_tensors
+        by_temperature = ctx.needs_input_grad[2]
+        grad_logits, grad_temperature = Backward.apply(
+            logits, tokens, temperature, mask, state, *grads[:3], by_temperature
+        )
+        return grad_logits, None, grad_temperature if by_temperature else None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        fold = _Fold(info.batch_size, in_dims, args)
+        outputs = Forward.apply(*fold.inputs(), args[4])
+        dims = (
+            None if args[1] is None else fold.tokens_at,
+            0 if args[4] else None,
+            0,
+            1,
+        )
+        return outputs, dims
+
+
+class Backward(Function):
+    """(logits, tokens, temperature, mask, state, three gradients, by_temperature) -> gradients.
+
+    Its own gradient, which is the second order, differentiates the closed form in `reference`.
+    """
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return call(_ops.token_stats_backward.default, *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs[:4], *inputs[5:8])
+        ctx.by_temperature = inputs[8]
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = list(ctx.saved_tensors)
+        wanted = [i for i in (0, 2, 4, 5, 6) if saved[i] is not None]
+
+        def closed_form(*values: Tensor) -> tuple[Tensor, ...]:
+            args = list(saved)
+            for i, value in zip(wanted, values, strict=True):
+                args[i] = value
+            results = reference.token_stats_backward(*args)
+            return tuple(r for r, v in zip(results, cotangents, strict=True) if v is not None)
+
+        given = tuple(v for v in cotangents if v is not None)
+        results: list[Tensor | None] = [None] * 9
+        if not given:
+            return tuple(results)
+        outputs, pullback = torch.func.vjp(closed_form, *(saved[i] for i in wanted))
+        grads = pullback(tuple(v.to(o.dtype) for v, o in zip(given, outputs, strict=True)))
+        for i, grad in zip(wanted, grads, strict=True):
+            results[i if i < 4 else i + 1] = grad
+        return tuple(results)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        fold = _Fold(info.batch_size, in_dims, args)
+        rest = (
+            fold.front(4, at=1),
+            fold.front(5, at=fold.tokens_at),
+            fold.front(6),
+            fold.front(7),
+        )
+        outputs = Backward.apply(*fold.inputs(), *rest, args[8])
+        return outputs, (0, 0 if args[8] else None)
+
+
+class _Fold:
+    """Makes vmap's batch dimension one more leading dimension of the logits.
+
+    An argument that has none is expanded with stride 0, which the kernels read without a copy.
+    """
+
+    def __init__(self, batch_size: int, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> None:
+        self.batch_size, self.in_dims, self.args = batch_size, in_dims, args
+        samples = args[1] is not None and self._dim(1) == self._dim(0)
+        self.tokens_at = 1 if samples else 0
+
+    def _dim(self, i: int) -> int:
+        """Dimensions of an argument as the caller of vmap sees it."""
+        return self.args[i].dim() - (self.in_dims[i] is not None)
+
+    def front(self, i: int, at: int = 0) -> Any:
+        """Argument `i` with the batch dimension at `at`."""
+        x, dim = self.args[i], self.in_dims[i]
+        if x is None:
+            return None
+        if dim is not None:
+            return x.movedim(dim, at)
+        return x.unsqueeze(at).expand(*x.shape[:at], self.batch_size, *x.shape[at:])
+
+    def inputs(self) -> tuple[Any, ...]:
+        return self.front(0), self.front(1, at=self.tokens_at), self.front(2), self.front(3)
+
+
+for _name, _function in (("token_stats", Forward), ("token_stats_backward", Backward)):
+    torch.library.register_autograd(
+        f"pgest::{_name}", _function.backward, setup_context=_function.setup_context
+    )
+    torch.library.register_vmap(f"pgest::{_name}", _function.vmap)

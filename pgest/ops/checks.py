@@ -1,0 +1,125 @@
+"""Argument checks in one place and one style: the name, what came, what was expected.
+
+Shapes and dtypes only: values are checked inside the kernel, without a synchronisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+
+
+def logits(x: Any) -> None:
+    """A floating-point tensor [..., V] with V >= 1."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"logits must be a tensor, got {type(x).__name__}")
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"logits must be float32, float64, bfloat16 or float16, got {x.dtype}")
+    if x.dim() == 0 or x.shape[-1] == 0:
+        raise ValueError(f"logits must have shape [..., V] with V >= 1, got {_shape(x)}")
+
+
+def tokens(x: Any, logits: Tensor, needed: bool) -> Tensor | None:
+    """Integers [...] or [S, ...] on the logits' device, as int64; None where logp is not asked."""
+    if x is None:
+        if needed:
+            raise ValueError('tokens must be a tensor when outputs ask for "logp", got None')
+        return None
+    if not isinstance(x, Tensor):
+        raise TypeError(f"tokens must be an integer tensor, got {type(x).__name__}")
+    if x.dtype not in _INTEGERS:
+        raise TypeError(f"tokens must be an integer tensor, got {x.dtype}")
+    batch = logits.shape[:-1]
+    if x.shape != batch and (x.dim() != logits.dim() or x.shape[1:] != batch):
+        raise ValueError(
+            f"tokens must have shape {_shape(batch)} like logits[..., 0], or "
+            f"{_samples(batch)} for S samples, got {_shape(x)}"
+        )
+    _same_device("tokens", x, logits)
+    return x if x.dtype == torch.int64 else x.to(torch.int64)
+
+
+def outputs(x: Sequence[str], known: tuple[str, ...]) -> None:
+    """A non-empty sequence of known names."""
+    if isinstance(x, str) or not x:
+        raise ValueError(f"outputs must be a sequence of names from {known}, got {x!r}")
+    for name in x:
+        if name not in known:
+            raise ValueError(f"outputs must be names from {known}, got {name!r}")
+
+
+def mask(x: Any, logits: Tensor) -> Tensor | None:
+    """Bool [...], one entry a row."""
+    if x is None:
+        return None
+    if not isinstance(x, Tensor) or x.dtype != torch.bool:
+        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"mask must be a bool tensor (True counts), got {came}")
+    if x.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"mask must have shape {_shape(logits.shape[:-1])} like logits[..., 0], got {_shape(x)}"
+        )
+    _same_device("mask", x, logits)
+    return x
+
+
+def temperature(x: Any, logits: Tensor) -> Tensor | None:
+    """None for the number 1, else float64 expanded to one entry a row."""
+    batch = logits.shape[:-1]
+    if isinstance(x, Tensor):
+        if not x.dtype.is_floating_point:
+            raise TypeError(f"temperature must be a floating-point tensor, got {x.dtype}")
+        _same_device("temperature", x, logits)
+        try:
+            return x.to(torch.float64).expand(batch)
+        except RuntimeError:
+            raise ValueError(
+                f"temperature must be a number or broadcastable to {_shape(batch)} like "
+                f"logits[..., 0], got shape {_shape(x)}"
+            ) from None
+    if isinstance(x, bool) or not isinstance(x, (int, float)):
+        raise TypeError(f"temperature must be a number or a tensor, got {type(x).__name__}")
+    if not 0 < x < float("inf"):
+        raise ValueError(f"temperature must be positive and finite, got {x}")
+    if x == 1:
+        return None
+    return torch.full((), x, dtype=torch.float64, device=logits.device).expand(batch)
+
+
+def grad_inplace(logits: Tensor) -> None:
+    """Logits whose memory may be overwritten: not a leaf, eager, contiguous vocabulary."""
+    if torch.compiler.is_compiling():
+        raise ValueError("grad_inplace=True is not supported under torch.compile")
+    if torch._C._are_functorch_transforms_active():
+        raise ValueError("grad_inplace=True is not supported under torch.func transforms")
+    if logits.is_leaf and logits.requires_grad:
+        raise ValueError(
+            "grad_inplace=True would overwrite logits that are a leaf (a parameter or an input "
+            "that requires grad); pass the output of a layer"
+        )
+    if logits.stride(-1) != 1 and logits.shape[-1] > 1:
+        raise ValueError(
+            f"grad_inplace=True needs logits with stride 1 in the last dimension, got strides "
+            f"{logits.stride()}"
+        )
+    if any(n > 1 and s == 0 for n, s in zip(logits.shape, logits.stride(), strict=True)):
+        raise ValueError("grad_inplace=True needs logits of their own memory, got an expanded view")
+
+
+def _same_device(name: str, x: Tensor, logits: Tensor) -> None:
+    if x.device != logits.device:
+        raise ValueError(f"{name} must be on {logits.device} like logits, got {x.device}")
+
+
+def _shape(x: Tensor | torch.Size) -> str:
+    return str(tuple(x.shape if isinstance(x, Tensor) else x))
+
+
+def _samples(batch: torch.Size) -> str:
+    return "(" + ", ".join(["S", *map(str, batch)]) + ")"

@@ -1,0 +1,44 @@
+"""The gradient written over the logits: half the memory, no page faults, on request only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from pgest.ops.autograd import Forward, call
+
+
+class ForwardInplace(Function):
+    """`Forward` whose backward consumes the saved logits.
+
+    The saved-tensor version check turns any later use of the lost logits (a second backward, another
+    node that saved them) into torch's own error.
+    """
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return Forward.forward(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        Forward.setup_context(ctx, inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise ValueError("grad_inplace=True does not support create_graph=True")
+        logits, tokens, temperature, mask, state = ctx.saved_tensors
+        by_temperature = ctx.needs_input_grad[2]
+        grad_logits = logits.detach()
+        grad_temperature = call(
+            torch.ops.pgest.token_stats_backward_.default,
+            grad_logits,
+            *(tokens, temperature, mask, state),
+            *grads[:3],
+            by_temperature,
+        )
+        torch.autograd.graph.increment_version(logits)
+        return grad_logits, None, grad_temperature if by_temperature else None, None, None

@@ -1,0 +1,42 @@
+"""Builds the extension `pgest._C`; everything else is declared in pyproject.toml.
+
+PGEST_BUILD=0 installs without it: the ops then run on their definition in plain PyTorch.
+"""
+
+import os
+import platform
+from pathlib import Path
+
+from setuptools import setup
+from torch.utils.cpp_extension import BuildExtension, CppExtension
+
+SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+# The oldest torch whose stable ABI the binary needs (2.11), and the limited API of Python 3.10.
+MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x030A0000")]
+
+
+def extension() -> CppExtension:
+    root = Path("csrc")
+    sources = sorted(str(p) for p in [*root.glob("*.cpp"), *root.glob("cpu/*.cpp")])
+    headers = sorted(str(p) for p in root.rglob("*.h"))
+    flags = ["-O3", "-std=c++20", "-fvisibility=hidden"]
+    if platform.system() != "Windows":
+        flags += SIMD
+    return CppExtension(
+        "pgest._C",
+        sources,
+        depends=headers,
+        define_macros=MACROS,
+        extra_compile_args={"cxx": flags},
+        py_limited_api=True,
+    )
+
+
+if os.environ.get("PGEST_BUILD", "1") == "0":
+    setup()
+else:
+    setup(
+        ext_modules=[extension()],
+        cmdclass={"build_ext": BuildExtension},
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    )

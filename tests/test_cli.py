@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from importlib import metadata
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -83,14 +82,14 @@ def test_doctor_reports(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_fails_on_a_wrong_result(
     broken: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def token_stats(logits: torch.Tensor, tokens: torch.Tensor) -> SimpleNamespace:
+    def token_logp(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         if broken == "raises":
             raise OSError("illegal instruction")
-        return SimpleNamespace(logp=torch.zeros(2))
+        return torch.zeros(2)
 
-    monkeypatch.setattr(pgest, "token_stats", token_stats)
+    monkeypatch.setattr(pgest, "token_logp", token_logp)
     assert doctor.main() == 1
-    assert "\nNot usable: token_stats " in capsys.readouterr().out
+    assert "\nNot usable: token_logp " in capsys.readouterr().out
 
 
 def test_columns_are_aligned_and_advice_follows_its_line() -> None:

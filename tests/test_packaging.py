@@ -60,8 +60,12 @@ def use(site: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution, unpacked; built from a copy that holds no build products."""
     tree = tmp_path_factory.mktemp("tree") / "pgest"
-    made = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "runs")
-    shutil.copytree(ROOT, tree, ignore=made)
+    for folder in ("csrc", "pgest", "tests"):
+        made = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(ROOT / folder, tree / folder, ignore=made)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, tree)
     succeed("-m", "build", "--sdist", "--no-isolation", cwd=tree)
     (archive,) = (tree / "dist").glob("*.tar.gz")
     with tarfile.open(archive) as tar:

@@ -9,6 +9,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import pgest
 
@@ -70,7 +71,9 @@ def test_public_names_are_documented_and_annotated(name: str) -> None:
 
 @pytest.mark.parametrize("name", module_names())
 def test_examples_in_docstrings_run(name: str) -> None:
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+    module = importlib.import_module(name)
+    reader_has = {"pgest": pgest, "torch": torch}
+    assert doctest.testmod(module, extraglobs=reader_has).failed == 0
 
 
 def test_the_ops_show_an_example() -> None:

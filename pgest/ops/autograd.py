@@ -7,6 +7,7 @@ torch, because a Function without `jvp` raises.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -36,8 +37,14 @@ class Forward(Function):
     """(logits, tokens, temperature, mask, entropy) -> (logp, entropy, lse, state)."""
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return call(_ops.token_stats.default, *args)
+    def forward(
+        logits: Tensor,
+        tokens: Tensor | None,
+        temperature: Tensor | None,
+        mask: Tensor | None,
+        entropy: bool,
+    ) -> tuple[Tensor, ...]:
+        return call(_ops.token_stats.default, logits, tokens, temperature, mask, entropy)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -56,15 +63,7 @@ class Forward(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-        fold = _Fold(info.batch_size, in_dims, args)
-        outputs = Forward.apply(*fold.inputs(), args[4])
-        dims = (
-            None if args[1] is None else fold.tokens_at,
-            0 if args[4] else None,
-            0,
-            1,
-        )
-        return outputs, dims
+        return _vmap_forward(Forward.apply, info, in_dims, *args)
 
 
 class Backward(Function):
@@ -74,8 +73,20 @@ class Backward(Function):
     """
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return call(_ops.token_stats_backward.default, *args)
+    def forward(
+        logits: Tensor,
+        tokens: Tensor | None,
+        temperature: Tensor | None,
+        mask: Tensor | None,
+        state: Tensor,
+        grad_logp: Tensor | None,
+        grad_entropy: Tensor | None,
+        grad_lse: Tensor | None,
+        by_temperature: bool,
+    ) -> tuple[Tensor, ...]:
+        inputs = (logits, tokens, temperature, mask, state)
+        grads = (grad_logp, grad_entropy, grad_lse)
+        return call(_ops.token_stats_backward.default, *inputs, *grads, by_temperature)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -107,15 +118,7 @@ class Backward(Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-        fold = _Fold(info.batch_size, in_dims, args)
-        rest = (
-            fold.front(4, at=1),
-            fold.front(5, at=fold.tokens_at),
-            fold.front(6),
-            fold.front(7),
-        )
-        outputs = Backward.apply(*fold.inputs(), *rest, args[8])
-        return outputs, (0, 0 if args[8] else None)
+        return _vmap_backward(Backward.apply, info, in_dims, *args)
 
 
 class _Fold:
@@ -146,8 +149,25 @@ class _Fold:
         return self.front(0), self.front(1, at=self.tokens_at), self.front(2), self.front(3)
 
 
-for _name, _function in (("token_stats", Forward), ("token_stats_backward", Backward)):
+def _vmap_forward(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+    fold = _Fold(info.batch_size, in_dims, args)
+    outputs = apply(*fold.inputs(), args[4])
+    return outputs, (None if args[1] is None else fold.tokens_at, 0 if args[4] else None, 0, 1)
+
+
+def _vmap_backward(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+    fold = _Fold(info.batch_size, in_dims, args)
+    state, grad_logp = fold.front(4, at=1), fold.front(5, at=fold.tokens_at)
+    outputs = apply(*fold.inputs(), state, grad_logp, fold.front(6), fold.front(7), args[8])
+    return outputs, (0, 0 if args[8] else None)
+
+
+def _register(op: Any, function: type[Function], vmap: Any) -> None:
     torch.library.register_autograd(
-        f"pgest::{_name}", _function.backward, setup_context=_function.setup_context
+        op._schema.name, function.backward, setup_context=function.setup_context
     )
-    torch.library.register_vmap(f"pgest::{_name}", _function.vmap)
+    torch.library.register_vmap(op._schema.name, partial(vmap, op))
+
+
+_register(_ops.token_stats.default, Forward, _vmap_forward)
+_register(_ops.token_stats_backward.default, Backward, _vmap_backward)

@@ -1,0 +1,61 @@
+"""The curves of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pgest.runs.loop import Figures, History
+
+
+def save_plot(
+    history: History, panels: Mapping[str, Sequence[str]], path: Path, title: str
+) -> None:
+    """Draw the named figures against the update, one panel for each title, into an image file.
+
+    Figures of evaluations are drawn as they are; those of updates as their mean over a window of
+    2 % of the run, with the single updates faintly behind.
+
+    Raises:
+        ImportError: where matplotlib is missing.
+        ValueError: for a figure that the history does not have.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('the plot needs matplotlib: pip install "pgest[tasks]"') from error
+    # A figure of its own, without pyplot: nothing global, no window, no display needed.
+    figure = Figure(figsize=(3.6 * len(panels), 3.2), layout="constrained")
+    figure.suptitle(title)
+    for axes, (heading, names) in zip(
+        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
+    ):
+        for name in names:
+            steps, values, evaluated = _series(history, name)
+            if evaluated:
+                axes.plot(steps, values, marker=".", label=name)
+                continue
+            window = max(1, len(values) // 50)
+            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+            (line,) = axes.plot(steps[window - 1 :], smooth, label=name)
+            axes.plot(steps, values, color=line.get_color(), alpha=0.15, linewidth=0.5)
+        axes.set_title(heading)
+        axes.set_xlabel("update")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _series(history: History, name: str) -> tuple[list[float], list[float], bool]:
+    """Return a figure's steps and values, and whether evaluations measured it."""
+    sources: list[tuple[list[Figures], bool]] = [
+        (history.evaluations, True),
+        (history.updates, False),
+    ]
+    for rows, evaluated in sources:
+        found = [row for row in rows if name in row]
+        if found:
+            return [row["step"] for row in found], [row[name] for row in found], evaluated
+    raise ValueError(f"panels: the history has no figure {name!r}")

@@ -1,0 +1,76 @@
+"""The model of the `g2p-en` distribution, read from its own files."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pgest.seq2seq import GRUSeq2Seq
+
+_VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
+_CONSONANTS = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH".split()
+
+PAD, UNKNOWN, BOS, EOS = "<pad>", "<unk>", "<s>", "</s>"
+GRAPHEMES = (PAD, UNKNOWN, EOS, *"abcdefghijklmnopqrstuvwxyz")
+PHONEMES = (
+    *(PAD, UNKNOWN, BOS, EOS),
+    *sorted([vowel + stress for vowel in _VOWELS for stress in "012"] + [*_CONSONANTS, "UW"]),
+)
+"""The model's tokens. `UW` without a stress digit is one of them; the dictionary never uses it."""
+
+MAX_LENGTH = 20
+"""The most tokens the distribution's own decoder writes, the closing one included."""
+
+_NAMES = {
+    "enc_emb": "source_embedding.weight",
+    "enc_w_ih": "encoder.weight_ih",
+    "enc_w_hh": "encoder.weight_hh",
+    "enc_b_ih": "encoder.bias_ih",
+    "enc_b_hh": "encoder.bias_hh",
+    "dec_emb": "target_embedding.weight",
+    "dec_w_ih": "decoder.weight_ih",
+    "dec_w_hh": "decoder.weight_hh",
+    "dec_b_ih": "decoder.bias_ih",
+    "dec_b_hh": "decoder.bias_hh",
+    "fc_w": "output.weight",
+    "fc_b": "output.bias",
+}
+
+
+def distribution_file(name: str) -> Path:
+    """Return the path of a file of the installed `g2p-en`, which is not imported.
+
+    Importing it would download dictionaries that are not needed here.
+
+    Raises:
+        ImportError: where `g2p-en` is not installed or lacks the file.
+    """
+    try:
+        path = Path(str(distribution("g2p-en").locate_file(f"g2p_en/{name}")))
+    except PackageNotFoundError as error:
+        raise ImportError(
+            'the pre-trained model comes from g2p-en: pip install "pgest[tasks]"'
+        ) from error
+    if not path.is_file():
+        raise ImportError(f"the installed g2p-en has no {path}, expected version 2.1.0")
+    return path
+
+
+def load_model() -> GRUSeq2Seq:
+    """Return g2p-en's pre-trained model: 834,890 parameters, 29 letters to 74 phonemes.
+
+    Source: Park and Kim 2019, https://github.com/Kyubyong/g2p (Apache-2.0).
+    """
+    arrays = np.load(distribution_file("checkpoint20.npz"))
+    model = GRUSeq2Seq(len(GRAPHEMES), len(PHONEMES), 256, bos=PHONEMES.index(BOS))
+    model.load_state_dict({to: torch.from_numpy(arrays[name]) for name, to in _NAMES.items()})
+    return model
+
+
+def save_model(model: GRUSeq2Seq, path: Path) -> None:
+    """Write the model in g2p-en's own format, so that it can take that file's place."""
+    weights = model.state_dict()
+    np.savez(path, **{name: weights[to].cpu().numpy() for name, to in _NAMES.items()})

@@ -78,6 +78,7 @@ struct RowUpstream {
 template <class Acc>
 struct RowGradient {
   Acc pivot, bits, offset, slope, base;
+  Acc center;  // E[log2 p] where the entropy is known: moments about it do not cancel
 };
 
 template <class Acc>
@@ -91,11 +92,13 @@ PGEST_HD RowGradient<Acc> gradient(const RowState& state, const RowUpstream& up,
   const double with_entropy = up.entropy == 0 ? 0 : up.entropy * state.entropy;
   g.slope = static_cast<Acc>(-up.entropy * kLn2 / temperature);
   g.base = static_cast<Acc>(-(up.w - up.lse + with_entropy) / temperature);
+  g.center = static_cast<Acc>(-state.entropy / kLn2);
   return g;
 }
 
-// Sums over a row that the gradient for T needs, with d_j = log2 p_j.
+// Sums over a row that the gradient for T needs, with d_j = log2 p_j - center.
 struct RowMoments {
+  double center = 0;
   double first = 0;   // sum p d
   double second = 0;  // sum p d^2
 };
@@ -108,7 +111,7 @@ PGEST_HD double temperature_of_token(double weight, double z, double temperature
 // dL/dT = -(1/T) [ sum_s w_s (u_ys - E[u]) + g_lse E[u] - g_H Var[u] ], of_tokens = sum_s w_s u_ys.
 PGEST_HD double temperature_gradient(double of_tokens, const RowUpstream& up, double lse,
                                      const RowMoments& moments, double temperature) {
-  const double mean = lse + kLn2 * moments.first;
+  const double mean = lse + kLn2 * (moments.center + moments.first);
   const double variance = kLn2 * kLn2 * (moments.second - moments.first * moments.first);
   return -(of_tokens + (up.lse - up.w) * mean - up.entropy * variance) / temperature;
 }

@@ -98,8 +98,8 @@ PGEST_INLINE void block_gradient(const A* x, A* g, int64_t n, const RowGradient<
   for (int64_t i = 0; i < n; ++i) {
     const A d = clamp_bits((x[i] - c.pivot) * c.bits + c.offset);
     const A p = exp2_fast(d);
-    if constexpr (kTemperature) s1 += p * d;
-    if constexpr (kTemperature && kEntropy) s2 += p * d * d;
+    if constexpr (kTemperature) s1 += p * (d - c.center);
+    if constexpr (kTemperature && kEntropy) s2 += p * (d - c.center) * (d - c.center);
     g[i] = kEntropy ? p * (c.slope * d + c.base) : p * c.base;
   }
   moments.first += s1;
@@ -136,7 +136,7 @@ PGEST_INLINE RowMoments row_gradient(const T* row, T* out, int64_t vocab,
                                      const RowGradient<Acc<T>>& c, const Chosen<Acc<T>>& chosen,
                                      double temperature) {
   float x_buffer[kBlock], g_buffer[kBlock];
-  RowMoments moments;
+  RowMoments moments{c.center};
   for (int64_t begin = 0; begin < vocab; begin += kBlock) {
     const int64_t n = std::min(kBlock, vocab - begin);
     const Acc<T>* x = load_block(row + begin, n, x_buffer);

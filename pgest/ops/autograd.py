@@ -97,6 +97,7 @@ class Backward(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = list(ctx.saved_tensors)
+        cotangents = (cotangents[0], cotangents[1] if ctx.by_temperature else None)
         wanted = [i for i in (0, 2, 4, 5, 6) if saved[i] is not None]
 
         def closed_form(*values: Tensor) -> tuple[Tensor, ...]:

@@ -84,7 +84,7 @@ def token_stats(
     if grad_inplace:
         checks.grad_inplace(logits)
         results = ForwardInplace.apply(*args)
-    elif _differentiated(logits, scale):
+    elif _needs_function(logits, scale):
         results = Forward.apply(*args)
     else:
         results = call(torch.ops.pgest.token_stats.default, *args)
@@ -131,11 +131,14 @@ def token_logp(
     return stats.logp
 
 
-def _differentiated(logits: Tensor, temperature: Tensor | None) -> bool:
-    """Whether autograd must see the call: an autograd Function costs microseconds.
+def _needs_function(logits: Tensor, temperature: Tensor | None) -> bool:
+    """Whether the call must go through the autograd Function, which costs microseconds.
 
-    Forward mode goes there too, because the Function refuses it and the bare op would not.
+    Compiled code takes the bare op, which has the same rules registered. Forward mode takes the
+    Function, because that refuses it and the bare op would not.
     """
+    if torch.compiler.is_compiling():
+        return False
     if forward_ad._current_level >= 0:
         return True
     return torch.is_grad_enabled() and (

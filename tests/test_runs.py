@@ -105,21 +105,29 @@ def test_the_seed_repeats_a_run() -> None:
     assert final(3) != final(4)
 
 
-def test_the_loss_has_the_gradient_of_the_expected_reward() -> None:
-    """With many samples the loss's gradient is that of -E[reward], got by enumeration."""
-    task = copy_task(batch_size=3, num_samples=20_000)
+@pytest.mark.parametrize("entropy_coef", [0.0, 0.5])
+def test_the_loss_has_the_gradient_of_the_expected_gain(entropy_coef: float) -> None:
+    """With many samples the loss's gradient is the exact one, got by enumerating sequences."""
+    task = copy_task(batch_size=3, num_samples=20_000, entropy_coef=entropy_coef)
     task.max_length = 2
     loss, figures = task.learner.loss(torch.Generator().manual_seed(1))
-    names = [n for n, _ in task.model.named_parameters() if "embedding" not in n]
-    parameters = [p for n, p in task.model.named_parameters() if n in names]
+    parameters = list(task.model.parameters())
     found = torch.autograd.grad(loss, parameters)
     batch = task.batch(3, torch.Generator().manual_seed(1))
-    tokens = torch.stack([batch.references, torch.full((3,), task.eos)], dim=-1)
-    state = task.model.encode(batch.source, batch.lengths)
-    logits = task.model(tokens, torch.ones(3, 2, dtype=torch.bool), state)
-    logp = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).sum((-2, -1))
-    expected = logp.exp().mean()
-    exact = torch.autograd.grad(-expected, parameters)
+    (state,) = task.model.encode(batch.source, batch.lengths)
+    pairs = [(a, b) for a in range(6) for b in range(6) if a != task.eos]
+    every = torch.tensor([(task.eos, task.eos), *pairs])  # the first is of length 1
+    tokens = every.repeat(3, 1)
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[:: len(every), 1] = False
+    logits = task.model(tokens, mask, (state.repeat_interleave(len(every), 0),))
+    logp = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    logp = torch.where(mask, logp, 0.0).sum(-1).view(3, -1)
+    assert logp.exp().sum(-1).tolist() == pytest.approx([1, 1, 1])
+    right = (every[:, 0] == batch.references.unsqueeze(-1)) & (every[:, 1] == task.eos)
+    expected = (logp.exp() * right).sum(-1).mean()
+    entropy = -(logp.exp() * logp).sum(-1).mean()
+    exact = torch.autograd.grad(-expected - entropy_coef * entropy, parameters)
     a, b = (torch.cat([g.flatten() for g in gradients]) for gradients in (found, exact))
     assert torch.cosine_similarity(a, b, dim=0) > 0.99
     assert (a @ b / (b @ b)).item() == pytest.approx(1, abs=0.05)
@@ -199,5 +207,7 @@ def test_bad_settings_are_named() -> None:
         Config(steps=0)
     with pytest.raises(ValueError, match="learning_rate: got -1, expected more than 0"):
         Config(learning_rate=-1)
+    with pytest.raises(ValueError, match=r"entropy_coef: got -0\.1, expected at least 0"):
+        Config(entropy_coef=-0.1)
     with pytest.raises(ValueError, match="num_samples: got 1, expected at least 2"):
         PolicyGradient(copy_task(), Config(num_samples=1))

@@ -41,6 +41,9 @@ class Config:
     warmup: int = 50
     """Updates over which the rate rises linearly from 0."""
 
+    entropy_coef: float = 0.0
+    """Bonus for the entropy of a sampled sequence, in units of reward per nat."""
+
     clip_norm: float = 1.0
     """Largest norm of the gradient; a longer one is scaled down to it."""
 
@@ -66,6 +69,8 @@ class Config:
         for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected more than 0")
+        if not self.entropy_coef >= 0:
+            raise ValueError(f"entropy_coef: got {self.entropy_coef}, expected at least 0")
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

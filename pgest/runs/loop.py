@@ -69,7 +69,7 @@ def train(learner: Learner, config: Config, *, progress: bool = True) -> History
                 raise FloatingPointError(f"update {step}: the gradient's norm is {norm}")
             optimizer.step()
             schedule.step()
-            history.updates.append({"step": step, "gradient norm": norm, **figures})
+            history.updates.append({"step": step, **figures, "gradient norm": norm})
             bar.update()
             if step % 10 == 0:
                 bar.set_postfix_str(_summary(history))
@@ -92,10 +92,10 @@ def _evaluate(learner: Learner) -> Figures:
 
 
 def _summary(history: History, window: int = 50) -> str:
-    """Return the last held-out figures and the mean of recent updates on one line."""
+    """Return the mean of recent updates and the last held-out figures on one line."""
     recent = history.updates[-window:]
     means = {key: sum(row[key] for row in recent) / len(recent) for key in recent[0]}
-    shown = {**history.evaluations[-1], **means}
+    shown = {**means, **history.evaluations[-1]}
     return " ".join(f"{key} {value:.3g}" for key, value in shown.items() if key != "step")
 
 

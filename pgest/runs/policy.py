@@ -47,12 +47,15 @@ class SequenceTask(Protocol):
 class PolicyGradient:
     """REINFORCE with a leave-one-out baseline on samples of the current policy: a `Learner`.
 
-    For each of B prompts S sequences y are drawn from the policy p; with the reward r and
-    `weight[s] = r(y_s) - mean of the other r`, the loss `-1/(S B) sum of weight * log p(y)` has in
-    expectation the gradient of `-E[r]`. Samples, rewards and weights are detached. The encoder runs
-    once; equal samples are scored once, and those of weight 0 not at all.
+    For each of B prompts S sequences y are drawn from the policy p. With the gain
+    `g(y) = reward(y) - entropy_coef log p(y)` and `weight[s] = g(y_s) - mean of the other g`, the
+    loss `-1/(S B) sum of weight * log p(y)` has in expectation the gradient of
+    `-E[reward] - entropy_coef H(p)`, H the entropy of the whole sequence in nats. Samples, gains
+    and weights are detached. The encoder runs once; equal samples are scored once, and those of
+    weight 0 not at all.
 
-    Source: Williams 1992; Kool et al. 2019; Ahmadian et al. 2024 (arXiv 2402.14740).
+    Source: Williams 1992; Williams and Peng 1991 (entropy); Kool et al. 2019; Ahmadian et al. 2024
+    (arXiv 2402.14740).
 
     Raises:
         ValueError: for fewer than two samples of a prompt.
@@ -88,7 +91,10 @@ class PolicyGradient:
             generator=generator,
         )
         reward, figures = task.reward(draw, batch)
-        merged = distinct(draw.tokens, draw.mask, leave_one_out(reward))
+        # -log p is an unbiased estimate of the entropy, and its score-function gradient is exact:
+        # the mean over samples of (-log p - 1) grad log p, of which the baseline takes the -1.
+        gain = reward - self.config.entropy_coef * draw.logp.sum(-1)
+        merged = distinct(draw.tokens, draw.mask, leave_one_out(gain))
         logits = model(merged.tokens, merged.mask, tuple(part[merged.row] for part in state))
         loss = reinforce_loss(
             logits,

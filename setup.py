@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
 SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
@@ -15,7 +15,7 @@ SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract
 MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x030A0000")]
 
 
-def extension() -> CppExtension:
+def extension() -> Extension:
     root = Path("csrc")
     sources = sorted(str(p) for p in [*root.glob("*.cpp"), *root.glob("cpu/*.cpp")])
     headers = sorted(str(p) for p in root.rglob("*.h"))

@@ -163,9 +163,7 @@ def test_vmap_over_any_argument(op: Op) -> None:
         return op.run(Inputs(logits, tokens, extras))
 
     every = torch.vmap(run, in_dims=(0, 1, *(0 for _ in x.extras)))(x.logits, x.tokens, *x.extras)
-    one_by_one = [
-        run(x.logits[i], x.tokens[:, i], *(e[i] for e in x.extras)) for i in range(4)
-    ]
+    one_by_one = [run(x.logits[i], x.tokens[:, i], *(e[i] for e in x.extras)) for i in range(4)]
     for i, out in enumerate(every):
         torch.testing.assert_close(out, torch.stack([o[i] for o in one_by_one]))
     tokens = torch.stack([x.tokens, 6 - x.tokens])
@@ -173,7 +171,9 @@ def test_vmap_over_any_argument(op: Op) -> None:
         x.logits, tokens, *x.extras
     )
     for i, out in enumerate(shared):
-        torch.testing.assert_close(out, torch.stack([run(values[0], t, *x.extras)[i] for t in tokens]))
+        torch.testing.assert_close(
+            out, torch.stack([run(values[0], t, *x.extras)[i] for t in tokens])
+        )
 
 
 @rows

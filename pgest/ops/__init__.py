@@ -2,7 +2,7 @@
 
 from pgest.ops.library import backend, build_info
 from pgest.ops.selective import selective_log_softmax, selective_log_softmax_and_entropy
-from pgest.ops.token_stats import TokenStats, token_logp, token_stats
+from pgest.ops.stats import TokenStats, token_logp, token_stats
 
 __all__ = [
     "TokenStats",

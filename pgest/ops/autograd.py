@@ -97,24 +97,25 @@ class Backward(Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = list(ctx.saved_tensors)
-        cotangents = (cotangents[0], cotangents[1] if ctx.by_temperature else None)
+        # (logits, temperature, three gradients); a gradient for T counts only where it was asked.
         wanted = [i for i in (0, 2, 4, 5, 6) if saved[i] is not None]
+        given = [cotangents[0], cotangents[1] if ctx.by_temperature else None]
+        results: list[Tensor | None] = [None] * 9
+        if all(v is None for v in given):
+            return tuple(results)
 
         def closed_form(*values: Tensor) -> tuple[Tensor, ...]:
             args = list(saved)
             for i, value in zip(wanted, values, strict=True):
                 args[i] = value
-            results = reference.token_stats_backward(*args)
-            return tuple(r for r, v in zip(results, cotangents, strict=True) if v is not None)
+            outputs = reference.token_stats_backward(*args)
+            return tuple(o for o, v in zip(outputs, given, strict=True) if v is not None)
 
-        given = tuple(v for v in cotangents if v is not None)
-        results: list[Tensor | None] = [None] * 9
-        if not given:
-            return tuple(results)
         outputs, pullback = torch.func.vjp(closed_form, *(saved[i] for i in wanted))
-        grads = pullback(tuple(v.to(o.dtype) for v, o in zip(given, outputs, strict=True)))
+        present = [v for v in given if v is not None]
+        grads = pullback(tuple(v.to(o.dtype) for v, o in zip(present, outputs, strict=True)))
         for i, grad in zip(wanted, grads, strict=True):
-            results[i if i < 4 else i + 1] = grad
+            results[i if i < 4 else i + 1] = grad  # `state` stands between them in the inputs
         return tuple(results)
 
     @staticmethod

@@ -14,8 +14,8 @@ from pgest.ops.autograd import Forward, call
 class ForwardInplace(Function):
     """`Forward` whose backward consumes the saved logits.
 
-    The saved-tensor version check turns any later use of the lost logits (a second backward, another
-    node that saved them) into torch's own error.
+    torch's version check of saved tensors turns any later use of the lost logits (a second
+    backward, another node that saved them) into its own error.
     """
 
     @staticmethod

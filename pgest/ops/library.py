@@ -38,7 +38,7 @@ def _load() -> str | None:
         if os.environ.get("PGEST_REQUIRE_KERNELS") == "1":
             raise ImportError(
                 "PGEST_REQUIRE_KERNELS=1 but the compiled extension pgest._C did not load "
-                f"({error}); `pgest doctor` says what to do"
+                f"({error}); without this variable `pgest doctor` runs and says what to do"
             ) from error
         return str(error)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pgest.ops.token_stats import token_stats
+from pgest.ops.stats import token_stats
 
 
 def selective_log_softmax(
@@ -35,9 +35,7 @@ def selective_log_softmax(
     """
     tokens = _tokens(logits, index)
     rows, entries = _masks(logits, index, row_mask)
-    logp = token_stats(
-        logits, tokens, outputs=("logp",), temperature=temperature, mask=rows
-    ).logp
+    logp = token_stats(logits, tokens, outputs=("logp",), temperature=temperature, mask=rows).logp
     assert logp is not None
     logp = logp if index.dim() < logits.dim() else logp.movedim(0, -1)
     return logp if entries is None else torch.where(entries, logp, 0.0)
@@ -78,8 +76,10 @@ def selective_log_softmax_and_entropy(
     stats = token_stats(
         logits, index, outputs=("logp", "entropy"), temperature=temperature, mask=rows
     )
-    assert stats.logp is not None and stats.entropy is not None
-    return stats.logp, stats.entropy if entropy_requires_grad else stats.entropy.detach()
+    logp, entropy = stats.logp, stats.entropy
+    assert logp is not None
+    assert entropy is not None
+    return logp, entropy if entropy_requires_grad else entropy.detach()
 
 
 def _tokens(logits: Tensor, index: Tensor) -> Tensor:

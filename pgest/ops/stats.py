@@ -72,8 +72,11 @@ def token_stats(
     Example:
         >>> logits = torch.tensor([[0.0, 1.0, 2.0]], requires_grad=True)
         >>> stats = token_stats(logits, torch.tensor([2]))
-        >>> [round(float(x), 3) for x in stats]
+        >>> [round(x.item(), 3) for x in stats]
         [-0.408, 0.832, 2.408]
+        >>> stats.logp.sum().backward()
+        >>> [round(x, 3) for x in logits.grad[0].tolist()]
+        [-0.09, -0.245, 0.335]
     """
     checks.logits(logits)
     tokens = checks.tokens(tokens, logits, needed="logp" in outputs)

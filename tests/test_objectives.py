@@ -1,0 +1,101 @@
+"""Each loss has the gradient that its definition, summed over all outcomes, has."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import pgest
+from pgest.objectives import reinforce_loss
+
+REWARD = torch.tensor([0.3, -1.0, 2.0, 0.5], dtype=torch.float64)
+
+
+def example() -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    return torch.randn(3, 4, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def test_its_expected_gradient_is_that_of_the_expected_reward() -> None:
+    logits = example()
+    p = logits.softmax(-1).detach()
+    expected = torch.zeros_like(logits)
+    for token in range(4):  # every outcome, weighted by its probability
+        tokens = torch.full((3,), token)
+        loss = reinforce_loss(logits, tokens, p[:, token] * REWARD[token])
+        expected += torch.autograd.grad(loss, logits)[0]
+    (exact,) = torch.autograd.grad(-(logits.softmax(-1) * REWARD).sum(), logits)
+    torch.testing.assert_close(expected, exact, rtol=1e-10, atol=1e-12)
+
+
+def test_samples_sum_and_share_the_entropy() -> None:
+    logits = example()
+    tokens = torch.tensor([[0, 1, 2], [3, 3, 0]])
+    weight = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    both = reinforce_loss(logits, tokens, weight, entropy_coef=0.1, normalizer=4.0)
+    each = [reinforce_loss(logits, tokens[s], weight[s], entropy_coef=0.1) for s in (0, 1)]
+    torch.testing.assert_close(both, (each[0] + each[1]) / 4)
+
+
+def test_the_entropy_bonus_flattens() -> None:
+    logits = example()
+    loss = reinforce_loss(
+        logits, torch.zeros(3, dtype=torch.long), torch.zeros(3), entropy_coef=2.0
+    )
+    entropy = torch.distributions.Categorical(logits=logits).entropy().sum()
+    torch.testing.assert_close(loss, -2 * entropy)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, logits), torch.autograd.grad(-2 * entropy, logits)
+    )
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_what_is_masked_does_not_count(per_sample: bool) -> None:
+    clean = example()
+    tokens = torch.tensor([[0, 1, 2], [3, 3, 0]])
+    weight = torch.arange(6.0, dtype=torch.float64).view(2, 3)
+    mask = torch.tensor([[True, False, True], [False, False, True]])
+    mask = mask if per_sample else mask[0]
+    expected = -torch.where(mask, weight * pgest.token_logp(clean, tokens), 0.0).sum()
+    dirty = clean.detach().clone()
+    dirty[1] = math.nan
+    dirty.requires_grad_()
+    padded = torch.where(mask, tokens, -100)
+    loss = reinforce_loss(dirty, padded, weight, mask=mask)
+    torch.testing.assert_close(loss, expected)
+    (grad,) = torch.autograd.grad(loss, dirty)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected, clean)[0])
+
+
+def test_the_weight_learns() -> None:
+    logits = example()
+    tokens = torch.tensor([0, 1, 2])
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([True, True, False])
+    reinforce_loss(logits, tokens, weight, mask=mask, normalizer=2.0).backward()
+    logp = pgest.token_logp(logits, tokens).detach()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, -torch.where(mask, logp, 0.0) / 2)
+
+
+def test_second_order() -> None:
+    logits = example()
+    weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
+
+    def loss(z: Tensor, w: Tensor) -> Tensor:
+        return reinforce_loss(z, torch.tensor([0, 1, 2]), w, entropy_coef=0.3)
+
+    assert torch.autograd.gradgradcheck(loss, (logits, weight))
+
+
+def test_misuse_is_refused_by_name() -> None:
+    logits, tokens = example(), torch.tensor([0, 1, 2])
+    with pytest.raises(ValueError, match=r"weight must be broadcastable to \(3,\) .* got \(2,\)"):
+        reinforce_loss(logits, tokens, torch.ones(2))
+    with pytest.raises(TypeError, match="weight must be a tensor, got float"):
+        reinforce_loss(logits, tokens, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"mask must have shape \(3,\) .* got \(1, 3\)"):
+        reinforce_loss(logits, tokens, torch.ones(3), mask=torch.ones(1, 3, dtype=torch.bool))

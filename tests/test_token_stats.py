@@ -103,7 +103,7 @@ def test_masked_rows_are_not_read(samples: int | None) -> None:
         assert out is not None
         assert expected is not None
         torch.testing.assert_close(out, torch.where(mask, expected, 0.0))
-    sum(out.sum() for out in stats if out is not None).backward()
+    torch.stack([out.sum() for out in stats if out is not None]).sum().backward()
     assert bad.grad is not None
     assert bad.grad.isfinite().all()
     assert (bad.grad[~mask] == 0).all()
@@ -208,6 +208,8 @@ def test_grad_inplace_is_refused_where_it_would_be_wrong() -> None:
     leaf, tokens = example(requires_grad=True)
     with pytest.raises(ValueError, match="grad_inplace=True would overwrite"):
         pgest.token_logp(leaf, tokens, grad_inplace=True)
+    with pytest.raises(ValueError, match="or a view of one"):
+        pgest.token_logp(leaf[:, 1:], tokens[:, 1:], grad_inplace=True)
     logp = pgest.token_logp(leaf * 1, tokens, grad_inplace=True)
     with pytest.raises(ValueError, match=r"grad_inplace=True .* create_graph"):
         torch.autograd.grad(logp.sum(), leaf, create_graph=True)

@@ -56,7 +56,9 @@ class Forward(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         logits, tokens, temperature, mask, state = ctx.saved_tensors
         by_temperature = ctx.needs_input_grad[2]
-        grad_logits, grad_temperature = Backward.apply(
+        # Only a gradient of this gradient needs a node of its own.
+        run = Backward.apply if torch.is_grad_enabled() else Backward.forward
+        grad_logits, grad_temperature = run(
             logits, tokens, temperature, mask, state, *grads[:3], by_temperature
         )
         return grad_logits, None, grad_temperature if by_temperature else None, None, None
@@ -64,6 +66,18 @@ class Forward(Function):
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
         return _vmap_forward(Forward.apply, info, in_dims, *args)
+
+
+class EagerForward(Function):
+    """`Forward` outside torch.func: without setup_context a call costs a third."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        output = Forward.forward(*args)
+        Forward.setup_context(ctx, args, output)
+        return output
+
+    backward = Forward.backward
 
 
 class Backward(Function):
@@ -109,9 +123,11 @@ class Backward(Function):
             for i, value in zip(wanted, values, strict=True):
                 args[i] = value
             outputs = reference.token_stats_backward(*args)
-            return tuple(o for o, v in zip(outputs, given, strict=True) if v is not None)
+            return tuple(
+                o for o, v in zip(outputs, given, strict=True) if not (o is None or v is None)
+            )
 
-        outputs, pullback = torch.func.vjp(closed_form, *(saved[i] for i in wanted))
+        outputs, pullback, *_ = torch.func.vjp(closed_form, *(saved[i] for i in wanted))
         present = [v for v in given if v is not None]
         grads = pullback(tuple(v.to(o.dtype) for v, o in zip(present, outputs, strict=True)))
         for i, grad in zip(wanted, grads, strict=True):

@@ -98,10 +98,11 @@ def grad_inplace(logits: Tensor) -> None:
         raise ValueError("grad_inplace=True is not supported under torch.compile")
     if torch._C._are_functorch_transforms_active():
         raise ValueError("grad_inplace=True is not supported under torch.func transforms")
-    if logits.is_leaf and logits.requires_grad:
+    owner = logits if logits._base is None else logits._base
+    if owner.is_leaf and owner.requires_grad:
         raise ValueError(
             "grad_inplace=True would overwrite logits that are a leaf (a parameter or an input "
-            "that requires grad); pass the output of a layer"
+            "that requires grad) or a view of one; pass the output of a layer"
         )
     if logits.stride(-1) != 1 and logits.shape[-1] > 1:
         raise ValueError(

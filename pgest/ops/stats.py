@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from pgest.ops import checks
-from pgest.ops.autograd import Forward, call
+from pgest.ops.autograd import EagerForward, Forward, call
 from pgest.ops.inplace import ForwardInplace
 
 OUTPUTS = ("logp", "entropy", "lse")
@@ -87,10 +88,8 @@ def token_stats(
     if grad_inplace:
         checks.grad_inplace(logits)
         results = ForwardInplace.apply(*args)
-    elif _needs_function(logits, scale):
-        results = Forward.apply(*args)
     else:
-        results = call(torch.ops.pgest.token_stats.default, *args)
+        results = _entry(logits, scale)(*args)
     logp, entropy, lse, _ = results
     return TokenStats(
         logp if "logp" in outputs else None,
@@ -134,16 +133,20 @@ def token_logp(
     return stats.logp
 
 
-def _needs_function(logits: Tensor, temperature: Tensor | None) -> bool:
-    """Whether the call must go through the autograd Function, which costs microseconds.
+def _entry(logits: Tensor, temperature: Tensor | None) -> Callable[..., Any]:
+    """The cheapest way into the op that keeps every promise: the bare op where nothing differentiates.
 
-    Compiled code takes the bare op, which has the same rules registered. Forward mode takes the
+    Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
     Function, because that refuses it and the bare op would not.
     """
     if torch.compiler.is_compiling():
-        return False
-    if forward_ad._current_level >= 0:
-        return True
-    return torch.is_grad_enabled() and (
+        return _bare
+    differentiated = torch.is_grad_enabled() and (
         logits.requires_grad or (temperature is not None and temperature.requires_grad)
     )
+    if not differentiated and forward_ad._current_level < 0:
+        return _bare
+    return Forward.apply if torch._C._are_functorch_transforms_active() else EagerForward.apply
+
+
+_bare = partial(call, torch.ops.pgest.token_stats.default)

@@ -34,6 +34,6 @@ def test_split_is_fixed() -> None:
         "validation": 11_698,
         "test": 11_886,
     }
-    examples = {"gradient": "train", "tomato": "train", "zywicki": part_of("zywicki")}
+    examples = {"gradient": "train", "orange": "validation", "kernel": "test"}
     assert {word: part_of(word) for word in examples} == examples
-    assert set(map(part_of, ("a", "b", "c", "d", "e"))) <= set(PARTS)
+    assert set(PARTS) == set(examples.values())

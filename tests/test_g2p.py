@@ -142,9 +142,10 @@ def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no task 'nope'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("package", ["tyro", "tqdm", "matplotlib"])
 def test_a_missing_package_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tyro", None)
-    assert main(["g2p"]) == 1
+    monkeypatch.setitem(sys.modules, package, None)
+    assert main(["g2p", "--preset", "smoke"]) == 1
     assert 'pip install "pgest[tasks]"' in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -21,11 +22,11 @@ from pgest.runs.record import environment, save_record
 class Evaluation:
     """Figures on a part of the data, their standard errors where known, and the task's own details.
 
-    Errors share the names of their figures; `details` is what `Task.report` compares.
+    Errors have the names of their figures; `details` is what `Task.report` compares.
     """
 
     figures: Figures
-    errors: Figures
+    standard_errors: Figures
     details: Any = None
 
 
@@ -63,6 +64,7 @@ def run(task: Task, config: Config, *, progress: bool = True) -> Path:
     Raises:
         ImportError: where a package of the extra `tasks` is missing.
     """
+    _require("tqdm", "matplotlib")  # now rather than after the training
     if config.threads:
         torch.set_num_threads(config.threads)
     started = datetime.now().astimezone()
@@ -87,12 +89,18 @@ def run(task: Task, config: Config, *, progress: bool = True) -> Path:
         training_seconds=training_seconds,
         config=config,
         environment=environment(config.device),
-        before={"figures": before.figures, "standard errors": before.errors},
-        after={"figures": after.figures, "standard errors": after.errors},
+        before={"figures": before.figures, "standard errors": before.standard_errors},
+        after={"figures": after.figures, "standard errors": after.standard_errors},
         history=history,
     )
     print(f"\n{report}\n\n{seconds:.0f} s in all; record, plot and tuned model are in {folder}")
     return folder
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        if find_spec(package) is None:
+            raise ImportError(f'a run needs {package}: pip install "pgest[tasks]"')
 
 
 def _new_folder(output: Path, name: str) -> Path:
@@ -115,7 +123,7 @@ def _table(before: Evaluation, after: Evaluation) -> str:
         new = after.figures[name]
         cells = [
             f"{part.figures[name]:.2f}"
-            + (f" ± {part.errors[name]:.2f}" if name in part.errors else "")
+            + (f" ± {part.standard_errors[name]:.2f}" if name in part.standard_errors else "")
             for part in (before, after)
         ]
         lines.append(f"{name:<{width}}  {cells[0]:>16}  {cells[1]:>16}  {new - old:>+8.2f}")

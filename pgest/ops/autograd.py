@@ -56,11 +56,12 @@ class Forward(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         logits, tokens, temperature, mask, state = ctx.saved_tensors
         by_temperature = ctx.needs_input_grad[2]
+        args = (logits, tokens, temperature, mask, state, *grads[:3], by_temperature)
         # Only a gradient of this gradient needs a node of its own.
-        run = Backward.apply if torch.is_grad_enabled() else Backward.forward
-        grad_logits, grad_temperature = run(
-            logits, tokens, temperature, mask, state, *grads[:3], by_temperature
-        )
+        if torch.is_grad_enabled():
+            grad_logits, grad_temperature = Backward.apply(*args)
+        else:
+            grad_logits, grad_temperature = call(_ops.token_stats_backward.default, *args)
         return grad_logits, None, grad_temperature if by_temperature else None, None, None
 
     @staticmethod

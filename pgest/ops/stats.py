@@ -134,7 +134,7 @@ def token_logp(
 
 
 def _entry(logits: Tensor, temperature: Tensor | None) -> Callable[..., Any]:
-    """The cheapest way into the op that keeps every promise: the bare op where nothing differentiates.
+    """The cheapest way into the op that keeps every promise: without a gradient the bare op.
 
     Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
     Function, because that refuses it and the bare op would not.

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks.NAME` writes a table, `pytest benchmarks` times a few."""

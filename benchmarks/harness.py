@@ -1,0 +1,143 @@
+"""Measuring: interleaved rounds, medians, peak memory, ceilings; tables say where and when.
+
+Absolute times mean little on a shared machine. Candidates take turns, round by round, so that a
+slow moment hits all of them, and tables lead with ratios.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pgest
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to time: `prepare` runs untimed before every timed `run`."""
+
+    run: Callable[[], Any]
+    prepare: Callable[[], Any] = field(default=lambda: None)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Median seconds of a call and the bytes that it needed on top of its inputs."""
+
+    seconds: float
+    peak_bytes: int | None
+
+
+def measure(candidates: dict[str, Candidate], budget_s: float = 6.0) -> dict[str, Measured]:
+    """Time candidates in turns, for about `budget_s` seconds in all, after one warm-up each."""
+    peaks, first = {}, {}
+    for name, candidate in candidates.items():
+        peaks[name] = _peak_bytes(candidate)
+        first[name] = _timed(candidate, 1)
+    rounds = int(min(51, max(5, budget_s / sum(first.values()))))
+    loops = {name: max(1, int(2e-4 / seconds)) for name, seconds in first.items()}
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, candidate in candidates.items():
+            times[name].append(_timed(candidate, loops[name]))
+    return {n: Measured(statistics.median(t), peaks[n]) for n, t in times.items()}
+
+
+def _timed(candidate: Candidate, loops: int) -> float:
+    """Seconds of one call. What is prepared anew is timed once; the rest in a loop."""
+    candidate.prepare()
+    start = time.perf_counter()
+    for _ in range(loops):
+        candidate.run()
+    return (time.perf_counter() - start) / loops
+
+
+def _peak_bytes(candidate: Candidate) -> int | None:
+    """Growth of the resident set's high-water mark during a call; None where /proc is missing."""
+    candidate.prepare()
+    candidate.run()  # buffers that stay are not part of a call
+    candidate.prepare()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+        candidate.run()
+        return max(0, _status("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"{key} is not in /proc/self/status")
+
+
+def ceilings(num_bytes: int) -> dict[str, float]:
+    """What memory allows here and now, in GB/s: reading, and copying to touched and fresh pages."""
+    source = torch.ones(num_bytes // 4)
+    touched = torch.ones_like(source)
+    found = measure(
+        {
+            "read": Candidate(lambda: source.sum()),
+            "read as max": Candidate(lambda: source.amax()),
+            "copy": Candidate(lambda: touched.copy_(source)),
+            "copy to fresh pages": Candidate(lambda: source.clone()),
+        },
+        budget_s=3.0,
+    )
+    rate = {name: num_bytes / m.seconds / 1e9 for name, m in found.items()}
+    return {
+        "read": max(rate["read"], rate.pop("read as max")),
+        "copy": 2 * rate["copy"],
+        "copy to fresh pages": 2 * rate["copy to fresh pages"],
+    }
+
+
+def environment() -> dict[str, str]:
+    """Device, versions and date: what a number means nothing without."""
+    info = pgest.build_info()
+    return {
+        "device": f"{_processor()}, {os.cpu_count()} cores, {info['threads']} threads",
+        "kernels": f"{info['backend']}, {info['isa']}",
+        "torch": torch.__version__,
+        "pgest": f"{pgest.__version__} ({_commit()})",
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
+    return done.stdout.strip() or "no git"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, padded so that it also reads well in a terminal."""
+    widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+    lines = [[c.ljust(w) for c, w in zip(r, widths, strict=True)] for r in [header, *rows]]
+    lines.insert(1, ["-" * w for w in widths])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -29,8 +29,12 @@ const char* cpu_isa() {
   return "x86-64 (SSE2)";
 #elif defined(__aarch64__)
   return "arm64 (NEON)";
+#elif defined(__AVX512F__)
+  return "x86-64-v4 (AVX-512), fixed when built";
+#elif defined(__AVX2__)
+  return "x86-64-v3 (AVX2, FMA), fixed when built";
 #else
-  return "baseline";
+  return "baseline, fixed when built";
 #endif
 }
 

@@ -6,9 +6,9 @@
 
 #include "../kernels.h"
 
-// One binary, the best clone picked at load time. GCC on x86-64 Linux (ifunc) only; elsewhere the
-// compiler's baseline is used (NEON on arm64).
-#if defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && \
+// One binary, the best clone picked at load time. GCC on x86-64 Linux (ifunc) only; elsewhere, and
+// with PGEST_NO_CLONES, what the compiler was told to build for (NEON on arm64).
+#if !defined(PGEST_NO_CLONES) && defined(__x86_64__) && defined(__linux__) && defined(__GLIBC__) && defined(__GNUC__) && \
     !defined(__clang__)
 #define PGEST_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #define PGEST_HAS_CLONES 1
@@ -119,31 +119,32 @@ PGEST_INLINE double value(double v) { return v; }
 PGEST_INLINE float value(BFloat16 v) { return to_float(v); }
 PGEST_INLINE float value(Half v) { return to_float(v); }
 
-// A block of a row in the type it is computed in: half types pass through a buffer, others do not.
+// Half types are computed in fp32 copies of a block; others where they are.
 template <class T>
-PGEST_INLINE const typename Accumulate<T>::type* load_block(const T* row, int64_t n, float* buffer) {
-  if constexpr (sizeof(T) > 2) {
-    return row;
-  } else {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) buffer[i] = value(row[i]);
+constexpr bool kConverts = sizeof(T) == 2;
+
+template <class T, class A>
+PGEST_INLINE auto block_of(T* block, A* buffer) {
+  if constexpr (kConverts<T>) {
     return buffer;
+  } else {
+    return block;
   }
 }
 
-// Where a block of the gradient is computed, and how it gets to where it is stored.
 template <class T>
-PGEST_INLINE typename Accumulate<T>::type* gradient_block(T* out, float* buffer) {
-  if constexpr (sizeof(T) > 2) {
-    return out;
-  } else {
-    return buffer;
+PGEST_INLINE const typename Accumulate<T>::type* load_block(const T* block, int64_t n,
+                                                            typename Accumulate<T>::type* buffer) {
+  if constexpr (kConverts<T>) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) buffer[i] = value(block[i]);
   }
+  return block_of(block, buffer);
 }
 
 template <class T>
 PGEST_INLINE void store_block(T* out, const typename Accumulate<T>::type* block, int64_t n) {
-  if constexpr (sizeof(T) == 2) {
+  if constexpr (kConverts<T>) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) round_to(out[i], block[i]);
   }

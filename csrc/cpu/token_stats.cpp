@@ -12,49 +12,62 @@ namespace {
 template <class T>
 using Acc = typename Accumulate<T>::type;
 
-// A maximum runs as fast as its longest chain of comparisons: quarters of a block side by side make
-// four chains, which the compiler keeps in registers (an array of lanes it would not vectorise).
-template <class A>
-PGEST_INLINE A block_max(const A* x, int64_t n) {
-  const int64_t q = n / 4;
-  const A *x1 = x + q, *x2 = x + 2 * q, *x3 = x + 3 * q;
-  A m0 = -std::numeric_limits<A>::infinity(), m1 = m0, m2 = m0, m3 = m0;
-#pragma omp simd reduction(max : m0, m1, m2, m3)
-  for (int64_t i = 0; i < q; ++i) {
-    m0 = x[i] > m0 ? x[i] : m0;
-    m1 = x1[i] > m1 ? x1[i] : m1;
-    m2 = x2[i] > m2 ? x2[i] : m2;
-    m3 = x3[i] > m3 ? x3[i] : m3;
+// A block of a row in the type it is computed in, and its maximum. Half types are converted into
+// `buffer` on the way; others stay where they are.
+template <class T>
+PGEST_INLINE Acc<T> load_max(const T* block, int64_t n, Acc<T>* buffer) {
+  Acc<T> m = -std::numeric_limits<Acc<T>>::infinity();
+#pragma omp simd reduction(max : m)
+  for (int64_t i = 0; i < n; ++i) {
+    const Acc<T> x = value(block[i]);
+    if constexpr (kConverts<T>) buffer[i] = x;
+    m = x > m ? x : m;
   }
-  for (int64_t i = 4 * q; i < n; ++i) m0 = x[i] > m0 ? x[i] : m0;
-  return std::max(std::max(m0, m1), std::max(m2, m3));
+  return m;
 }
 
-template <bool kEntropy, class A>
-PGEST_INLINE RowSums block_sums(const A* x, int64_t n, A pivot, A bits) {
-  A s0 = 0, s1 = 0;
-#pragma omp simd reduction(+ : s0, s1)
-  for (int64_t i = 0; i < n; ++i) {
-    const A d = clamp_bits((x[i] - pivot) * bits);
-    const A e = exp2_fast(d);
+// Sums of block `x`, while `next` is loaded as by load_max: its loads keep memory streaming under
+// the arithmetic, which alone takes as long as reading does.
+template <bool kEntropy, class T>
+PGEST_INLINE RowSums block_sums(const Acc<T>* x, int64_t n, Acc<T> pivot, Acc<T> bits, const T* next,
+                                int64_t n_next, Acc<T>* buffer, Acc<T>& next_max) {
+  Acc<T> s0 = 0, s1 = 0, m = -std::numeric_limits<Acc<T>>::infinity();
+#pragma omp simd reduction(+ : s0, s1) reduction(max : m)
+  for (int64_t i = 0; i < n_next; ++i) {
+    const Acc<T> y = value(next[i]);
+    if constexpr (kConverts<T>) buffer[i] = y;
+    m = y > m ? y : m;
+    const Acc<T> d = clamp_bits((x[i] - pivot) * bits);
+    const Acc<T> e = exp2_fast(d);
     s0 += e;
     if constexpr (kEntropy) s1 += e * d;
   }
+#pragma omp simd reduction(+ : s0, s1)
+  for (int64_t i = n_next; i < n; ++i) {
+    const Acc<T> d = clamp_bits((x[i] - pivot) * bits);
+    const Acc<T> e = exp2_fast(d);
+    s0 += e;
+    if constexpr (kEntropy) s1 += e * d;
+  }
+  next_max = m;
   return {static_cast<double>(pivot), s0, s1};
 }
 
 template <bool kEntropy, class T>
 PGEST_INLINE RowSums row_sums(const T* row, int64_t vocab, double bits) {
-  float buffer[kBlock];
+  Acc<T> buffers[2][kConverts<T> ? kBlock : 1];
   RowSums sums;
-  for (int64_t begin = 0; begin < vocab; begin += kBlock) {
+  Acc<T> block_max = load_max(row, std::min(kBlock, vocab), buffers[0]);
+  for (int64_t begin = 0, k = 0; begin < vocab; begin += kBlock, ++k) {
     const int64_t n = std::min(kBlock, vocab - begin);
-    const Acc<T>* x = load_block(row + begin, n, buffer);
-    const double highest = std::max<double>(sums.pivot, block_max(x, n));
+    const int64_t n_next = std::min(kBlock, vocab - begin - n);
+    const Acc<T>* x = block_of(row + begin, buffers[k % 2]);
+    const double highest = std::max<double>(sums.pivot, block_max);
     // A block of -inf alone is still summed, relative to 0: it may hold a NaN.
     const bool empty = highest == -std::numeric_limits<double>::infinity();
     const Acc<T> pivot = empty ? 0 : static_cast<Acc<T>>(highest);
-    RowSums block = block_sums<kEntropy>(x, n, pivot, static_cast<Acc<T>>(bits));
+    RowSums block = block_sums<kEntropy>(x, n, pivot, static_cast<Acc<T>>(bits), row + begin + n,
+                                         n_next, buffers[(k + 1) % 2], block_max);
     if (empty) block.pivot = highest;
     sums = merge(sums, block, bits);
   }
@@ -135,12 +148,12 @@ template <bool kEntropy, bool kTemperature, class T>
 PGEST_INLINE RowMoments row_gradient(const T* row, T* out, int64_t vocab,
                                      const RowGradient<Acc<T>>& c, const Chosen<Acc<T>>& chosen,
                                      double temperature) {
-  float x_buffer[kBlock], g_buffer[kBlock];
+  Acc<T> x_buffer[kConverts<T> ? kBlock : 1], g_buffer[kConverts<T> ? kBlock : 1];
   RowMoments moments{c.center};
   for (int64_t begin = 0; begin < vocab; begin += kBlock) {
     const int64_t n = std::min(kBlock, vocab - begin);
     const Acc<T>* x = load_block(row + begin, n, x_buffer);
-    Acc<T>* g = gradient_block(out + begin, g_buffer);
+    Acc<T>* g = block_of(out + begin, g_buffer);
     block_gradient<kEntropy, kTemperature>(x, g, n, c, moments);
     chosen.add(g, begin, n, temperature);
     store_block(out + begin, g, n);

@@ -1,0 +1,41 @@
+"""Every instruction set that a binary can pick computes the same: each is built and checked."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CHECKS = "definition or closer or extreme or duplicate or chosen or inplace_gives"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="builds for x86-64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("march", "isa"), [("x86-64", "baseline"), ("x86-64-v3", "x86-64-v3 (AVX2, FMA)")]
+)
+def test_older_processors_get_the_same_numbers(march: str, isa: str, tmp_path: Path) -> None:
+    flags = f"-DPGEST_NO_CLONES -march={march}"
+    env = {**os.environ, "CFLAGS": flags, "CXXFLAGS": flags, "PGEST_REQUIRE_KERNELS": "1"}
+    build = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, env=env, check=True, capture_output=True)
+    (library,) = tmp_path.glob("lib*")
+    env["PYTHONPATH"] = str(library)
+    show = "import pgest; print(pgest.__file__, pgest.build_info()['isa'])"
+    command = [sys.executable, "-c", show]
+    shown = subprocess.run(
+        command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.strip() == f"{library}/pgest/__init__.py {isa}, fixed when built"
+    tests = [str(ROOT / "tests" / name) for name in ("test_ops.py", "test_token_stats.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHECKS, *tests]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,4 @@
-"""Measuring: interleaved rounds, medians, peak memory, ceilings; tables say where and when.
+"""Measuring: turns, medians, peak memory, ceilings; tables say where and when.
 
 Absolute times mean little on a shared machine. Candidates take turns, round by round, so that a
 slow moment hits all of them, and tables lead with ratios.
@@ -12,10 +12,10 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -41,27 +41,50 @@ class Measured:
 
 
 def measure(candidates: dict[str, Candidate], budget_s: float = 6.0) -> dict[str, Measured]:
-    """Time candidates in turns, for about `budget_s` seconds in all, after one warm-up each."""
-    peaks, first = {}, {}
-    for name, candidate in candidates.items():
-        peaks[name] = _peak_bytes(candidate)
-        first[name] = _timed(candidate, 1)
-    rounds = int(min(51, max(5, budget_s / sum(first.values()))))
-    loops = {name: max(1, int(2e-4 / seconds)) for name, seconds in first.items()}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
+    """Time candidates of one process in turns, for about `budget_s` seconds in all."""
+    return take_turns({name: Here(c) for name, c in candidates.items()}, budget_s)
+
+
+class Seat(Protocol):
+    """Where a candidate is measured: in this process, or in one of its own."""
+
+    def first(self) -> Measured:
+        """Warm up; one rough timing, and the peak memory."""
+
+    def seconds(self, loops: int) -> float:
+        """Seconds of one call, the mean of `loops`."""
+
+
+def take_turns(seats: Mapping[str, Seat], budget_s: float) -> dict[str, Measured]:
+    """Medians of rounds in which every seat is timed once."""
+    first = {name: seat.first() for name, seat in seats.items()}
+    rounds = int(min(51, max(5, budget_s / sum(2 * m.seconds for m in first.values()))))
+    times: dict[str, list[float]] = {name: [] for name in seats}
     for _ in range(rounds):
-        for name, candidate in candidates.items():
-            times[name].append(_timed(candidate, loops[name]))
-    return {n: Measured(statistics.median(t), peaks[n]) for n, t in times.items()}
+        for name, seat in seats.items():
+            loops = max(1, int(2e-4 / first[name].seconds))
+            times[name].append(seat.seconds(loops))
+    return {n: Measured(statistics.median(t), first[n].peak_bytes) for n, t in times.items()}
 
 
-def _timed(candidate: Candidate, loops: int) -> float:
-    """Seconds of one call. What is prepared anew is timed once; the rest in a loop."""
-    candidate.prepare()
-    start = time.perf_counter()
-    for _ in range(loops):
-        candidate.run()
-    return (time.perf_counter() - start) / loops
+class Here:
+    """A candidate in this process."""
+
+    def __init__(self, candidate: Candidate) -> None:
+        self.candidate = candidate
+
+    def first(self) -> Measured:
+        return Measured(self.seconds(1), _peak_bytes(self.candidate))
+
+    def seconds(self, loops: int) -> float:
+        # An untimed call first: memory that a candidate freed a moment ago, as in a training loop.
+        # After a pause the system may have taken it back, and a virtual machine gives it slowly.
+        for count in (1, loops):
+            self.candidate.prepare()
+            start = time.perf_counter()
+            for _ in range(count):
+                self.candidate.run()
+        return (time.perf_counter() - start) / loops
 
 
 def _peak_bytes(candidate: Candidate) -> int | None:

@@ -1,8 +1,9 @@
 """`token_stats` against what people write today: python -m benchmarks.ops [--quick] [--out FOLDER].
 
-Two processes measure, because the allocator is chosen when one starts: torch's default, and
-THP_MEM_ALLOC_ENABLE=1 (huge pages). pgest is taken from the default one. Writes ops-cpu.md (ratios,
-to read) and ops-cpu.csv (every number).
+Every candidate has a process of its own, so that none profits or suffers from memory that another
+one left, and PyTorch's is measured under both of its allocators: the default, and
+THP_MEM_ALLOC_ENABLE=1 (huge pages). They take turns. Writes ops-cpu.md (ratios, to read) and
+ops-cpu.csv (every number).
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.metadata
+import importlib.util
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,12 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pgest
-from benchmarks.harness import RESULTS, Candidate, ceilings, environment, measure, table
+from benchmarks.harness import RESULTS, Candidate, ceilings, environment, table, take_turns
+from benchmarks.processes import Elsewhere, serve
 
 SIZES = ((1, 10), (64, 10), (128, 1000), (1024, 8192), (2048, 32000), (256, 151936))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WORKS = ("forward logp", "forward logp+entropy", "f+b logp", "f+b logp+entropy")
-ALLOCATORS = {"default": "0", "thp": "1"}
+ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "thp": {"THP_MEM_ALLOC_ENABLE": "1"}}
+PEERS = ("eager", "compiled", "cross_entropy", "trl")
+CANDIDATES = [("pgest", "default"), ("pgest in place", "default")]
+CANDIDATES += [(who, allocator) for allocator in ALLOCATORS for who in PEERS]
 
 Stats = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
@@ -111,36 +115,43 @@ def in_place(entropy: bool, logits: Tensor, tokens: Tensor) -> Candidate:
     return Candidate(run, prepare)
 
 
-def worker(sizes: list[list[int]], dtypes: list[str], budget_s: float) -> None:
-    """Measure everything under this process's allocator; the results go to stdout as JSON."""
+def candidate(who: str, case: dict[str, Any]) -> Candidate:
+    """What `who` does for a case of the sweep."""
+    torch._dynamo.reset()
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(case["n"], case["v"], generator=generator).to(DTYPES[case["dtype"]])
+    tokens = torch.randint(case["v"], (case["n"],), generator=generator)
+    entropy = "entropy" in case["work"]
+    if who == "pgest in place":
+        return in_place(entropy, logits, tokens)
+    wrap = forward_backward if case["work"].startswith("f+b") else forward
+    return wrap(peers(entropy)[who], logits, tokens)
+
+
+def takes_part(who: str, case: dict[str, Any]) -> bool:
+    if who == "cross_entropy":
+        return "entropy" not in case["work"]
+    if who == "trl":
+        return importlib.util.find_spec("trl") is not None
+    return who != "pgest in place" or case["work"].startswith("f+b")
+
+
+def sweep(cases: list[dict[str, Any]], budget_s: float) -> list[dict[str, Any]]:
+    """Every case by every candidate; one row each."""
+    seats = {(w, a): Elsewhere("benchmarks.ops", w, ALLOCATORS[a]) for w, a in CANDIDATES}
     results: list[dict[str, Any]] = []
-    for n, v in sizes:
-        for dtype in dtypes:
-            generator = torch.Generator().manual_seed(0)
-            logits = torch.randn(n, v, generator=generator).to(DTYPES[dtype])
-            tokens = torch.randint(v, (n,), generator=generator)
-            for work in WORKS:
-                torch._dynamo.reset()
-                entropy, backward = "entropy" in work, work.startswith("f+b")
-                wrap = forward_backward if backward else forward
-                candidates = {k: wrap(f, logits, tokens) for k, f in peers(entropy).items()}
-                if backward:
-                    candidates["pgest in place"] = in_place(entropy, logits, tokens)
-                for name, m in measure(candidates, budget_s).items():
-                    row = {"n": n, "v": v, "dtype": dtype, "work": work, "who": name}
-                    results.append({**row, "seconds": m.seconds, "peak": m.peak_bytes})
-                print(f"  [{n}, {v}] {dtype} {work}", file=sys.stderr, flush=True)
-    limits = ceilings(256 << 20)
-    print(json.dumps({"rows": results, "ceilings": limits}))
+    for case in cases:
+        print(f"  {label(case)} {case['dtype']} {case['work']}", file=sys.stderr, flush=True)
+        playing = {f"{w}|{a}": s.at(case) for (w, a), s in seats.items() if takes_part(w, case)}
+        for name, m in take_turns(playing, budget_s).items():
+            who, allocator = name.split("|")
+            row = {**case, "who": who, "allocator": allocator}
+            results.append({**row, "seconds": m.seconds, "peak": m.peak_bytes})
+    return results
 
 
-def run_worker(allocator: str, arguments: list[str]) -> dict[str, Any]:
-    print(f"allocator {allocator}:", file=sys.stderr)
-    command = [sys.executable, "-m", "benchmarks.ops", "--worker", *arguments]
-    env = {**os.environ, "THP_MEM_ALLOC_ENABLE": ALLOCATORS[allocator]}
-    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+def label(row: dict[str, Any]) -> str:
+    return f"[{row['n']}, {row['v']}]"
 
 
 def traffic(row: dict[str, Any]) -> int:
@@ -149,90 +160,73 @@ def traffic(row: dict[str, Any]) -> int:
     return size * (3 if row["work"].startswith("f+b") else 1)
 
 
-def report(found: dict[str, dict[str, Any]]) -> str:
-    """One line per size, dtype and work: pgest's time, then how many times longer others take."""
-    index = {
-        alloc: {(r["n"], r["v"], r["dtype"], r["work"], r["who"]): r for r in result["rows"]}
-        for alloc, result in found.items()
-    }
-    others = [
-        *[(w, "default") for w in ("eager", "compiled", "cross_entropy", "trl")],
-        *[(w, "thp") for w in ("eager", "compiled", "cross_entropy", "trl")],
-    ]
-    header = ["size", "dtype", "work", "gradient", "pgest ms", "GB/s", "Gelem/s", "peak MB"]
+def report(rows: list[dict[str, Any]]) -> str:
+    """One line per case: pgest's time, then how many times longer others take."""
+    index = {(*case_of(r), r["who"], r["allocator"]): r for r in rows}
+    others = [(w, a) for w, a in CANDIDATES if not w.startswith("pgest")]
+    header = ["size", "dtype", "work", "gradient", "pgest ms", "GB/s", "Gelem/s"]
     header += [f"x {w}{' THP' if a == 'thp' else ''}" for w, a in others]
     lines = []
-    for key, ours in index["default"].items():
-        if not key[4].startswith("pgest"):
-            continue
-        ms = ours["seconds"] * 1e3
-        passes = 2 if key[3].startswith("f+b") else 1
-        gradient = "-" if passes == 1 else "reused" if "in place" in key[4] else "fresh"
-        line = [f"[{key[0]}, {key[1]}]", key[2], key[3], gradient, f"{ms:.4g}"]
-        line += [f"{traffic(ours) / ours['seconds'] / 1e9:.3g}"]
-        line += [f"{passes * key[0] * key[1] / ours['seconds'] / 1e9:.3g}"]
-        line += ["-" if ours["peak"] is None else f"{ours['peak'] / 2**20:.0f}"]
+    for ours in (r for r in rows if r["who"].startswith("pgest")):
+        passes = 2 if ours["work"].startswith("f+b") else 1
+        gradient = "-" if passes == 1 else "reused" if "in place" in ours["who"] else "fresh"
+        seconds = ours["seconds"]
+        line = [label(ours), ours["dtype"], ours["work"], gradient, f"{seconds * 1e3:.3g}"]
+        line += [f"{traffic(ours) / seconds / 1e9:.3g}"]
+        line += [f"{passes * ours['n'] * ours['v'] / seconds / 1e9:.3g}"]
         for who, alloc in others:
-            other = index[alloc].get((*key[:4], who))
-            line.append("-" if other is None else f"{other['seconds'] / ours['seconds']:.2f}")
+            other = index.get((*case_of(ours), who, alloc))
+            line.append("-" if other is None else f"{other['seconds'] / seconds:.2f}")
         lines.append(line)
     return table(header, lines)
 
 
-def memory(found: dict[str, dict[str, Any]]) -> str:
+def case_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["n"], row["v"], row["dtype"], row["work"]
+
+
+def memory(rows: list[dict[str, Any]]) -> str:
     """Peak memory of each candidate on top of its inputs, in multiples of the logits."""
-    rows = [
-        r for r in found["default"]["rows"] if r["n"] * r["v"] > 1 << 22 and r["peak"] is not None
-    ]
-    names = list(dict.fromkeys(r["who"] for r in rows))
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    cells: dict[tuple[Any, ...], dict[str, str]] = {}
     for r in rows:
         size = r["n"] * r["v"] * DTYPES[r["dtype"]].itemsize
-        key = (f"[{r['n']}, {r['v']}]", r["dtype"], r["work"])
+        if r["peak"] is None or size < 64 << 20 or r["allocator"] != "default":
+            continue
+        key = (label(r), r["dtype"], r["work"])
         cells.setdefault(key, {})[r["who"]] = f"{r['peak'] / size:.2f}"
+    names = list(dict.fromkeys(w for w, _ in CANDIDATES))
     lines = [[*key, *(cell.get(name, "-") for name in names)] for key, cell in cells.items()]
     return table(["size", "dtype", "work", *names], lines)
 
 
-def preamble(found: dict[str, dict[str, Any]]) -> str:
+def preamble() -> str:
     facts = environment()
-    try:
-        facts["trl"] = importlib.metadata.version("trl")
-    except importlib.metadata.PackageNotFoundError:
-        facts["trl"] = "not installed, not compared"
-    for alloc, result in found.items():
-        rates = (f"{name} {rate:.1f}" for name, rate in result["ceilings"].items())
-        facts[f"ceilings, GB/s ({alloc} allocator)"] = ", ".join(rates)
+    trl = importlib.util.find_spec("trl")
+    facts["trl"] = importlib.metadata.version("trl") if trl else "not installed, not compared"
+    rates = (f"{name} {rate:.1f}" for name, rate in ceilings(256 << 20).items())
+    facts["ceilings of this machine, GB/s"] = ", ".join(rates)
     return "\n".join(f"- {key}: {value}" for key, value in facts.items())
 
 
 EXPLANATION = """\
-`python -m benchmarks.ops` wrote this. Medians of interleaved rounds; "x eager" is the time of eager
+`python -m benchmarks.ops` wrote this. Medians over rounds in which all take turns, each in
+a process of its own; "x eager" is the time of eager
 PyTorch divided by pgest's, so more than 1 means that pgest is faster. THP: the other side runs
 with THP_MEM_ALLOC_ENABLE=1, its best allocator; pgest runs with the default one. f+b is forward
 and backward from a sum; a fresh gradient is new memory, a reused one is `grad_inplace=True`. GB/s
 counts the bytes that must move (one read; f+b: two reads and a write), Gelem/s the exponentials."""
 
 
-def write(found: dict[str, dict[str, Any]], folder: Path) -> str:
-    text = "\n\n".join(
-        [
-            "# token_stats on the CPU",
-            EXPLANATION,
-            preamble(found),
-            report(found),
-            "## Peak memory on top of the inputs, in multiples of the logits",
-            memory(found),
-        ]
-    )
+def write(rows: list[dict[str, Any]], folder: Path) -> str:
+    memory_title = "## Peak memory on top of the inputs, in multiples of the logits"
+    parts = ["# token_stats on the CPU", EXPLANATION, preamble(), report(rows)]
+    text = "\n\n".join([*parts, memory_title, memory(rows)])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ops-cpu.md").write_text(text + "\n")
     with (folder / "ops-cpu.csv").open("w", newline="") as file:
-        fields = ["allocator", "n", "v", "dtype", "work", "who", "seconds", "peak"]
-        writer = csv.DictWriter(file, fields)
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
-        for alloc, result in found.items():
-            writer.writerows({"allocator": alloc, **row} for row in result["rows"])
+        writer.writerows(rows)
     return text
 
 
@@ -240,21 +234,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables")
-    parser.add_argument("--sizes", type=json.loads, default=None, help="such as [[2048,32000]]")
-    parser.add_argument(
-        "--dtypes", type=json.loads, default=list(DTYPES), help='such as ["float32"]'
-    )
-    parser.add_argument("--budget", type=float, default=None, help="seconds per comparison")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--sizes", type=json.loads, help="such as [[2048,32000]]")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    sizes = options.sizes or [list(s) for s in (SIZES[:3] if options.quick else SIZES)]
-    budget = options.budget or (0.2 if options.quick else 6.0)
-    if options.worker:
-        worker(sizes, options.dtypes, budget)
+    if options.serve:
+        serve(lambda case: candidate(options.serve, case))
         return
-    arguments = ["--sizes", json.dumps(sizes), "--dtypes", json.dumps(options.dtypes)]
-    found = {a: run_worker(a, [*arguments, "--budget", str(budget)]) for a in ALLOCATORS}
-    print(write(found, options.out))
+    cases = [
+        {"n": n, "v": v, "dtype": dtype, "work": work}
+        for n, v in options.sizes or (SIZES[:3] if options.quick else SIZES)
+        for dtype in (DTYPES if (n, v) == SIZES[4] else list(DTYPES)[:2])
+        for work in WORKS
+    ]
+    print(write(sweep(cases, 0.3 if options.quick else 4.0), options.out))
 
 
 if __name__ == "__main__":

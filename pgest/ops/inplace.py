@@ -8,23 +8,17 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from pgest.ops.autograd import Forward, call
+from pgest.ops.autograd import EagerForward, call
 
 
 class ForwardInplace(Function):
-    """`Forward` whose backward consumes the saved logits.
+    """`EagerForward` whose backward consumes the saved logits.
 
     torch's version check of saved tensors turns any later use of the lost logits (a second
     backward, another node that saved them) into its own error.
     """
 
-    @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return Forward.forward(*args)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        Forward.setup_context(ctx, inputs, output)
+    forward = EagerForward.forward
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

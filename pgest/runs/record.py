@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("pgest", "torch", "numpy", "rapidfuzz", "g2p-en")
+import pgest
+
+_PACKAGES = ("torch", "numpy", "rapidfuzz", "g2p-en")
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def environment(device: str) -> dict[str, Any]:
     cuda = torch.device(device).type == "cuda"
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {"pgest": pgest.__version__, **{name: _version(name) for name in _PACKAGES}},
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "threads": torch.get_num_threads(),

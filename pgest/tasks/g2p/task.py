@@ -49,8 +49,8 @@ class G2P:
     max_length = MAX_LENGTH
     panels: Mapping[str, Sequence[str]] = {
         "reward of samples, training words": ["reward"],
-        "word errors in %, held-out words": ["WER"],
-        "phoneme errors in %, held-out words": ["PER"],
+        "WER in %, held-out words": ["WER"],
+        "PER in %, held-out words": ["PER"],
         "entropy per phoneme in nats": ["entropy"],
     }
 

@@ -246,7 +246,7 @@ def main() -> None:
         for dtype in (DTYPES if (n, v) == SIZES[4] else list(DTYPES)[:2])
         for work in WORKS
     ]
-    print(write(sweep(cases, 0.3 if options.quick else 4.0), options.out))
+    print(write(sweep(cases, 0.3 if options.quick else 2.5), options.out))
 
 
 if __name__ == "__main__":

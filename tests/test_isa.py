@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CHECKS = "definition or closer or extreme or duplicate or chosen or inplace_gives"
+FILES = ("test_ops.py", "test_token_stats.py", "test_grad_inplace.py")
+CHECKS = "definition or closer or extreme or duplicate or chosen or same_bits"
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,7 +36,7 @@ def test_older_processors_get_the_same_numbers(march: str, isa: str, tmp_path: P
         command, cwd=tmp_path, env=env, check=True, capture_output=True, text=True
     )
     assert shown.stdout.strip() == f"{library}/pgest/__init__.py {isa}, fixed when built"
-    tests = [str(ROOT / "tests" / name) for name in ("test_ops.py", "test_token_stats.py")]
+    tests = [str(ROOT / "tests" / name) for name in FILES]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", CHECKS, *tests]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -39,15 +39,25 @@ struct Accumulate<double> {
   using type = double;
 };
 
-// The range of exp2_fast, in bits. NaN passes.
-PGEST_INLINE float clamp_bits(float x) { return x < -127.0f ? -127.0f : x; }
-PGEST_INLINE double clamp_bits(double x) { return x < -1023.0 ? -1023.0 : x; }
+// The lower end of exp2_fast's range, in bits. It is made to depend on `bits` (log2(e) / T > 0):
+// a constant would let the compiler see that 2^lowest is 0 and turn one maximum into three masks.
+template <class A>
+PGEST_INLINE A lowest_bits(A bits) {
+  return bits < 0 ? bits : (sizeof(A) == 4 ? A(-127) : A(-1023));
+}
+
+// NaN passes.
+template <class A>
+PGEST_INLINE A clamp_bits(A x, A lowest) {
+  return lowest > x ? lowest : x;
+}
 
 // 2^x for clamped x <= 1: exactly 0 at the lower end, so that -inf logits weigh exactly nothing,
-// also in products with x. NaN stays NaN. Rounding to an integer by a magic constant leaves that integer in the low bits of the sum, from
-// which the scale is built without a conversion. Degree 5, minimax with p(0) = 1: relative error 1.1e-7.
+// also in products with x. NaN stays NaN. Adding a magic constant rounds to an integer and leaves
+// it, plus the exponent's bias, in the low bits, from which the scale is one shift. Degree 5,
+// minimax with p(0) = 1: relative error 1.1e-7.
 PGEST_INLINE float exp2_fast(float x) {
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23
+  constexpr float magic = 12582912.0f + 127.0f;  // 1.5 * 2^23
   const float shifted = x + magic;
   const float f = x - (shifted - magic);
   float p = 1.326472731307149e-03f;
@@ -56,12 +66,11 @@ PGEST_INLINE float exp2_fast(float x) {
   p = p * f + 2.402224242687225e-01f;
   p = p * f + 6.931470036506653e-01f;
   p = p * f + 1.0f;
-  const uint32_t bits = (std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u;
-  return p * std::bit_cast<float>(bits);
+  return p * std::bit_cast<float>(std::bit_cast<uint32_t>(shifted) << 23);
 }
 
 PGEST_INLINE double exp2_fast(double x) {
-  constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
+  constexpr double magic = 6755399441055744.0 + 1023.0;  // 1.5 * 2^52
   const double shifted = x + magic;
   const double f = (x - (shifted - magic)) * 0.69314718055994530942;
   double p = 1.0 / 6227020800.0;  // Taylor, degree 13: below rounding for |f| <= ln2 / 2
@@ -78,8 +87,7 @@ PGEST_INLINE double exp2_fast(double x) {
   p = p * f + 0.5;
   p = p * f + 1.0;
   p = p * f + 1.0;
-  const uint64_t bits = (std::bit_cast<uint64_t>(shifted) << 52) + 0x3ff0000000000000u;
-  return p * std::bit_cast<double>(bits);
+  return p * std::bit_cast<double>(std::bit_cast<uint64_t>(shifted) << 52);
 }
 
 PGEST_INLINE float to_float(BFloat16 v) {
@@ -95,10 +103,11 @@ PGEST_INLINE float to_float(Half v) {
   return std::bit_cast<float>(sign | (magnitude >= 0x7c00u ? special : finite));
 }
 
+// To nearest even. No test for NaN: those that come from half types or from arithmetic have zeros
+// in the bits that go, so that rounding cannot carry them over.
 PGEST_INLINE void round_to(BFloat16& out, float v) {
   const uint32_t bits = std::bit_cast<uint32_t>(v);
-  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  out.bits = static_cast<uint16_t>(v != v ? 0x7fc0u : rounded);
+  out.bits = static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 PGEST_INLINE void round_to(Half& out, float v) {
@@ -119,7 +128,11 @@ PGEST_INLINE double value(double v) { return v; }
 PGEST_INLINE float value(BFloat16 v) { return to_float(v); }
 PGEST_INLINE float value(Half v) { return to_float(v); }
 
-// Half types are computed in fp32 copies of a block; others where they are.
+PGEST_INLINE void round_to(float& out, float v) { out = v; }
+PGEST_INLINE void round_to(double& out, double v) { out = v; }
+
+// Half types are computed in fp32 copies of a block; others where they are. One loop that also
+// converts would save the copies, but the compiler vectorises mixed widths badly.
 template <class T>
 constexpr bool kConverts = sizeof(T) == 2;
 

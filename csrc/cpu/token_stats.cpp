@@ -2,6 +2,7 @@
 // from memory once, whatever its length.
 
 #include <algorithm>
+#include <vector>
 
 #include "../row.h"
 #include "simd.h"
@@ -42,19 +43,20 @@ template <bool kEntropy, class T>
 PGEST_INLINE RowSums block_sums(const Acc<T>* x, int64_t n, Acc<T> pivot, Acc<T> bits, const T* next,
                                 int64_t n_next, Acc<T>* buffer, Acc<T>& next_max) {
   Acc<T> s0 = 0, s1 = 0, m = -std::numeric_limits<Acc<T>>::infinity();
+  const Acc<T> lowest = lowest_bits(bits);
   const int64_t together = kConverts<T> ? 0 : n_next;
 #pragma omp simd reduction(+ : s0, s1) reduction(max : m)
   for (int64_t i = 0; i < together; ++i) {
     const Acc<T> y = value(next[i]);
     m = y > m ? y : m;
-    const Acc<T> d = clamp_bits((x[i] - pivot) * bits);
+    const Acc<T> d = clamp_bits((x[i] - pivot) * bits, lowest);
     const Acc<T> e = exp2_fast(d);
     s0 += e;
     if constexpr (kEntropy) s1 += e * d;
   }
 #pragma omp simd reduction(+ : s0, s1)
   for (int64_t i = together; i < n; ++i) {
-    const Acc<T> d = clamp_bits((x[i] - pivot) * bits);
+    const Acc<T> d = clamp_bits((x[i] - pivot) * bits, lowest);
     const Acc<T> e = exp2_fast(d);
     s0 += e;
     if constexpr (kEntropy) s1 += e * d;
@@ -112,23 +114,6 @@ PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, 
   return {};
 }
 
-// g = p (slope * log2 p + base), and the moments of log2 p where T needs them.
-template <bool kEntropy, bool kTemperature, class A>
-PGEST_INLINE void block_gradient(const A* x, A* g, int64_t n, const RowGradient<A>& c,
-                                 RowMoments& moments) {
-  A s1 = 0, s2 = 0;
-#pragma omp simd reduction(+ : s1, s2)
-  for (int64_t i = 0; i < n; ++i) {
-    const A d = clamp_bits((x[i] - c.pivot) * c.bits + c.offset);
-    const A p = exp2_fast(d);
-    if constexpr (kTemperature) s1 += p * (d - c.center);
-    if constexpr (kTemperature && kEntropy) s2 += p * (d - c.center) * (d - c.center);
-    g[i] = kEntropy ? p * (c.slope * d + c.base) : p * c.base;
-  }
-  moments.first += s1;
-  moments.second += s2;
-}
-
 // The row's weights by chosen token.
 template <class A>
 struct Chosen {
@@ -144,32 +129,82 @@ struct Chosen {
       if (weight(s) != 0) return false;
     return true;
   }
-
-  // Adds to the block of the gradient at `begin`, before it is rounded to a half type.
-  PGEST_INLINE void add(A* g, int64_t begin, int64_t n, double temperature) const {
-    for (int64_t s = 0; s < count(); ++s) {
-      const int64_t at = token(s) - begin;
-      if (at >= 0 && at < n) g[at] += static_cast<A>(weight(s) / temperature);
-    }
-  }
 };
+
+// p_j (slope * log2 p_j + base) of one logit, and the moments of log2 p where T needs them.
+template <bool kEntropy, bool kTemperature, class A>
+PGEST_INLINE A gradient_of(A x, const RowGradient<A>& c, A lowest, A& s1, A& s2) {
+  const A d = clamp_bits((x - c.pivot) * c.bits + c.offset, lowest);
+  const A p = exp2_fast(d);
+  if constexpr (kTemperature) s1 += p * (d - c.center);
+  if constexpr (kTemperature && kEntropy) s2 += p * (d - c.center) * (d - c.center);
+  return kEntropy ? p * (c.slope * d + c.base) : p * c.base;
+}
 
 template <bool kEntropy, bool kTemperature, class T>
 PGEST_INLINE RowMoments row_gradient(const T* row, T* out, int64_t vocab,
-                                     const RowGradient<Acc<T>>& c, const Chosen<Acc<T>>& chosen,
-                                     double temperature) {
+                                     const RowGradient<Acc<T>>& c) {
   Acc<T> x_buffer[kConverts<T> ? kBlock : 1], g_buffer[kConverts<T> ? kBlock : 1];
+  const Acc<T> lowest = lowest_bits(c.bits);
   RowMoments moments{c.center};
   for (int64_t begin = 0; begin < vocab; begin += kBlock) {
     const int64_t n = std::min(kBlock, vocab - begin);
     const Acc<T>* x = load_block(row + begin, n, x_buffer);
     Acc<T>* g = block_of(out + begin, g_buffer);
-    block_gradient<kEntropy, kTemperature>(x, g, n, c, moments);
-    chosen.add(g, begin, n, temperature);
+    Acc<T> s1 = 0, s2 = 0;
+#pragma omp simd reduction(+ : s1, s2)
+    for (int64_t i = 0; i < n; ++i)
+      g[i] = gradient_of<kEntropy, kTemperature>(x[i], c, lowest, s1, s2);
+    moments.first += s1;
+    moments.second += s2;
     store_block(out + begin, g, n);
   }
   return moments;
 }
+
+// The logits of the chosen tokens, with the sum of the weights of those that are equal. Taken
+// before the row pass, which may overwrite them; put back after it with the weight added, so that
+// a half type is rounded once. Equal tokens meet by sorting: S of them cost S log S.
+template <class A>
+class ChosenGradients {
+ public:
+  template <class T>
+  PGEST_INLINE void take(const T* row, const Chosen<A>& chosen, double temperature) {
+    tokens_.clear();
+    for (int64_t s = 0; s < chosen.count(); ++s)
+      tokens_.push_back({chosen.token(s), 0, chosen.weight(s) / temperature});
+    if (tokens_.size() > 1)
+      std::sort(tokens_.begin(), tokens_.end(),
+                [](const Token& a, const Token& b) { return a.token < b.token; });
+    size_t kept = 0;
+    for (const Token& t : tokens_) {
+      if (kept > 0 && tokens_[kept - 1].token == t.token) {
+        tokens_[kept - 1].weight += t.weight;
+      } else {
+        tokens_[kept++] = {t.token, value(row[t.token]), t.weight};
+      }
+    }
+    tokens_.resize(kept);
+  }
+
+  template <bool kEntropy, class T>
+  PGEST_INLINE void put(T* out, const RowGradient<A>& c) const {
+    A unused = 0;
+    for (const Token& t : tokens_) {
+      const A rest =
+          gradient_of<kEntropy, false>(t.logit, c, lowest_bits(c.bits), unused, unused);
+      round_to(out[t.token], static_cast<A>(rest + t.weight));
+    }
+  }
+
+ private:
+  struct Token {
+    int64_t token;
+    A logit;
+    double weight;
+  };
+  std::vector<Token> tokens_;
+};
 
 template <bool kEntropy, bool kTemperature, class T>
 PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
@@ -177,6 +212,7 @@ PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, i
   const TokenStatsInput& in = args.in;
   const auto* grad_entropy = static_cast<const A*>(args.grad_entropy);
   const auto* grad_lse = static_cast<const A*>(args.grad_lse);
+  ChosenGradients<A> chosen_gradients;
   for (int64_t r = begin; r < end; ++r) {
     const int64_t offset = in.rows.offset(r);
     const T* row = static_cast<const T*>(in.logits) + offset;
@@ -200,8 +236,11 @@ PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, i
       if (kTemperature)
         of_tokens += temperature_of_token(chosen.weight(k), value(row[chosen.token(k)]), temperature);
     }
-    const RowMoments moments = row_gradient<kEntropy, kTemperature>(
-        row, out, in.rows.vocab, gradient<A>(state, up, temperature), chosen, temperature);
+    const RowGradient<A> c = gradient<A>(state, up, temperature);
+    chosen_gradients.take(row, chosen, temperature);
+    const RowMoments moments =
+        row_gradient<kEntropy, kTemperature>(row, out, in.rows.vocab, c);
+    chosen_gradients.template put<kEntropy>(out, c);
     if (kTemperature)
       args.grad_temperature[r] =
           temperature_gradient(of_tokens, up, state.lse, moments, temperature);

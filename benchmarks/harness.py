@@ -22,6 +22,7 @@ import torch
 import pgest
 
 RESULTS = Path(__file__).parent / "results"
+LONG_ENOUGH_S = 5e-3
 
 
 @dataclass(frozen=True)
@@ -51,19 +52,19 @@ class Seat(Protocol):
     def first(self) -> Measured:
         """Warm up; one rough timing, and the peak memory."""
 
-    def seconds(self, loops: int) -> float:
-        """Seconds of one call, the mean of `loops`."""
+    def seconds(self) -> float:
+        """Seconds of one call."""
 
 
 def take_turns(seats: Mapping[str, Seat], budget_s: float) -> dict[str, Measured]:
     """Medians of rounds in which every seat is timed once."""
     first = {name: seat.first() for name, seat in seats.items()}
-    rounds = int(min(51, max(5, budget_s / sum(2 * m.seconds for m in first.values()))))
+    turn_s = sum(2 * max(m.seconds, LONG_ENOUGH_S) for m in first.values())
+    rounds = int(min(51, max(5, budget_s / turn_s)))
     times: dict[str, list[float]] = {name: [] for name in seats}
     for _ in range(rounds):
         for name, seat in seats.items():
-            loops = max(1, int(2e-4 / first[name].seconds))
-            times[name].append(seat.seconds(loops))
+            times[name].append(seat.seconds())
     return {n: Measured(statistics.median(t), first[n].peak_bytes) for n, t in times.items()}
 
 
@@ -74,17 +75,25 @@ class Here:
         self.candidate = candidate
 
     def first(self) -> Measured:
-        return Measured(self.seconds(1), _peak_bytes(self.candidate))
+        self._loop()
+        return Measured(self._loop(), _peak_bytes(self.candidate))
 
-    def seconds(self, loops: int) -> float:
-        # An untimed call first: memory that a candidate freed a moment ago, as in a training loop.
-        # After a pause the system may have taken it back, and a virtual machine gives it slowly.
-        for count in (1, loops):
-            self.candidate.prepare()
-            start = time.perf_counter()
-            for _ in range(count):
-                self.candidate.run()
-        return (time.perf_counter() - start) / loops
+    def seconds(self) -> float:
+        # An untimed turn first, as in a training loop: threads are awake, and memory was freed a
+        # moment ago. After a pause threads sleep, and the system may have taken the memory back.
+        self._loop()
+        return self._loop()
+
+    def _loop(self) -> float:
+        """The mean of as many calls as take a while; one if it takes long."""
+        self.candidate.prepare()
+        calls, start = 0, time.perf_counter()
+        while True:
+            self.candidate.run()
+            calls += 1
+            elapsed = time.perf_counter() - start
+            if elapsed > LONG_ENOUGH_S:
+                return elapsed / calls
 
 
 def _peak_bytes(candidate: Candidate) -> int | None:

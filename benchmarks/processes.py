@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.harness import Candidate, Here, Measured
 
-SETTLE_S = 0.02  # threads of the process before may still spin
+SETTLE_S = 0.01  # threads of the process before may still spin
 
 
 class Elsewhere:
@@ -54,14 +54,14 @@ class AtCase:
     def first(self) -> Measured:
         return Measured(*self.process.ask({"case": self.case}))
 
-    def seconds(self, loops: int) -> float:
+    def seconds(self) -> float:
         time.sleep(SETTLE_S)
-        seconds: float = self.process.ask({"loops": loops})
+        seconds: float = self.process.ask({"time": "once"})
         return seconds
 
 
 def serve(candidate: Callable[[dict[str, Any]], Candidate]) -> None:
-    """Answer the parent until it closes the pipe: a case is set up, a number of loops is timed."""
+    """Answer the parent until it closes the pipe: a case is set up, or timed once."""
     seat: Here | None = None
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not look like an answer
@@ -74,6 +74,6 @@ def serve(candidate: Callable[[dict[str, Any]], Candidate]) -> None:
             answer: Any = [first.seconds, first.peak_bytes]
         else:
             assert seat is not None
-            answer = seat.seconds(message["loops"])
+            answer = seat.seconds()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()

@@ -45,6 +45,7 @@ PGEST_INLINE RowSums block_sums(const Acc<T>* x, int64_t n, Acc<T> pivot, Acc<T>
   Acc<T> s0 = 0, s1 = 0, m = -std::numeric_limits<Acc<T>>::infinity();
   const Acc<T> lowest = lowest_bits(bits);
   const int64_t together = kConverts<T> ? 0 : n_next;
+  if constexpr (kConverts<T>) prefetch(next, n_next);
 #pragma omp simd reduction(+ : s0, s1) reduction(max : m)
   for (int64_t i = 0; i < together; ++i) {
     const Acc<T> y = value(next[i]);
@@ -151,6 +152,7 @@ PGEST_INLINE RowMoments row_gradient(const T* row, T* out, int64_t vocab,
     const int64_t n = std::min(kBlock, vocab - begin);
     const Acc<T>* x = load_block(row + begin, n, x_buffer);
     Acc<T>* g = block_of(out + begin, g_buffer);
+    if constexpr (kConverts<T>) prefetch(row + begin + n, std::min(kBlock, vocab - begin - n));
     Acc<T> s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : s1, s2)
     for (int64_t i = 0; i < n; ++i)

@@ -31,12 +31,12 @@ def leave_one_out(reward: Tensor, dim: int = 0) -> Tensor:
     """
     _check_floating("reward", reward)
     if reward.dim() == 0:
-        raise ValueError("reward: got a scalar, expected a dimension of samples, [S, ...]")
+        raise ValueError("reward must have a dimension of samples, [S, ...], got a scalar")
     samples = reward.shape[dim]
     if samples < 2:
         raise ValueError(
-            f"reward: got {samples} sample(s) along dimension {dim}, expected at least 2: "
-            "leave-one-out compares a sample with the others"
+            f"reward must hold at least 2 samples along dimension {dim}, since leave-one-out "
+            f"compares a sample with the others, got {samples}"
         )
     return (reward - reward.mean(dim, keepdim=True)) * (samples / (samples - 1))
 
@@ -69,12 +69,12 @@ def self_critical(reward: Tensor, greedy_reward: Tensor) -> Tensor:
     _check_floating("greedy_reward", greedy_reward)
     if reward.dim() == 0 or greedy_reward.shape != reward.shape[1:]:
         raise ValueError(
-            f"greedy_reward: got shape {tuple(greedy_reward.shape)}, expected "
-            f"{tuple(reward.shape[1:])}, that of reward {tuple(reward.shape)} without its samples"
+            f"greedy_reward must have shape {tuple(reward.shape[1:])}, that of reward without its "
+            f"samples, got {tuple(greedy_reward.shape)}"
         )
     return reward - greedy_reward
 
 
 def _check_floating(name: str, value: Tensor) -> None:
     if not value.is_floating_point():
-        raise ValueError(f"{name}: got {value.dtype}, expected a floating point tensor")
+        raise ValueError(f"{name} must be a floating-point tensor, got {value.dtype}")

@@ -110,7 +110,9 @@ def test_parts_do_not_share_words() -> None:
 
 
 def test_spelling_refuses_other_letters() -> None:
-    with pytest.raises(ValueError, match=r"words: got \"don't\", expected the letters a to z"):
+    with pytest.raises(
+        ValueError, match=r"words must consist of the letters a to z, got \"don't\""
+    ):
         spell(["don't"])
 
 

@@ -105,10 +105,15 @@ def test_the_wheel_runs_natively(wheel: Path, tmp_path: Path) -> None:
     assert done.stdout.split() == ["native"], done.stderr
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [{"PGEST_BUILD": "0", "CXX": "false", "CC": "false"}, {"CXX": "no-such-compiler"}],
+    ids=["switched off", "not found"],
+)
 def test_without_a_compiler_the_reference_runs_and_says_so_once(
-    sdist: Path, tmp_path: Path
+    variables: dict[str, str], sdist: Path, tmp_path: Path
 ) -> None:
-    install(sdist, tmp_path / "site", PGEST_BUILD="0", CXX="false", CC="false")
+    install(sdist, tmp_path / "site", **variables)
     done = use(tmp_path / "site")
     assert done.stdout.split() == ["reference", "RuntimeWarning"], done.stderr
     required = use(tmp_path / "site", PGEST_REQUIRE_KERNELS="1")

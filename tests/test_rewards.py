@@ -77,17 +77,17 @@ def test_empty_batches_keep_their_shape() -> None:
 
 def test_bad_input_is_named() -> None:
     ids = torch.zeros(2, 3, dtype=torch.int64)
-    with pytest.raises(ValueError, match="references: got 1 items, expected 2"):
+    with pytest.raises(ValueError, match="references must have 2 items, one per hypothesis, got 1"):
         error_rate(ids, [[[1]]])
-    with pytest.raises(ValueError, match=r"references: got .* for item 1"):
+    with pytest.raises(ValueError, match=r"references must hold non-empty lists .* at item 1"):
         error_rate(ids, [[[1]], []])
-    with pytest.raises(ValueError, match="references: got 'ab' for item 0"):
+    with pytest.raises(ValueError, match="got 'ab' at item 0"):
         error_rate(["ab"], ["ab"])
-    with pytest.raises(ValueError, match=r"mask: got torch.bool \(3,\)"):
+    with pytest.raises(ValueError, match=r"mask must be bool \(2, 3\) .* got torch.bool \(3,\)"):
         error_rate(ids, [[[1]], [[1]]], mask=torch.ones(3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="mask: got a tensor"):
+    with pytest.raises(ValueError, match="mask must be None"):
         error_rate(["ab"], [["ab"]], mask=torch.ones(1, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"hypotheses: got torch\.float32"):
+    with pytest.raises(ValueError, match=r"hypotheses must be .* got torch\.float32"):
         error_rate(ids.float(), [[[1]], [[1]]])
 
 

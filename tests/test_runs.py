@@ -199,15 +199,15 @@ def test_flags_override_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in (["--preset", "none"], ["--stepz", "1"], ["--steps", "0"]):
         with pytest.raises(SystemExit):
             configure(wrong, presets, "x")
-    assert "steps: got 0, expected at least 1" in capsys.readouterr().err
+    assert "steps must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="steps: got 0, expected at least 1"):
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         Config(steps=0)
-    with pytest.raises(ValueError, match="learning_rate: got -1, expected more than 0"):
+    with pytest.raises(ValueError, match="learning_rate must be positive, got -1"):
         Config(learning_rate=-1)
-    with pytest.raises(ValueError, match=r"entropy_coef: got -0\.1, expected at least 0"):
+    with pytest.raises(ValueError, match=r"entropy_coef must not be negative, got -0\.1"):
         Config(entropy_coef=-0.1)
-    with pytest.raises(ValueError, match="num_samples: got 1, expected at least 2"):
+    with pytest.raises(ValueError, match=r"num_samples must be at least 2, .* got 1"):
         PolicyGradient(copy_task(), Config(num_samples=1))

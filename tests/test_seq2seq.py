@@ -114,7 +114,7 @@ def test_greedy_takes_the_most_likely_token() -> None:
 def test_bad_lengths_are_named() -> None:
     step = chain(random_tables())
     for name, options in (("num_samples", (0, 5)), ("max_length", (1, 0))):
-        with pytest.raises(ValueError, match=f"{name}: got 0, expected at least 1"):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             sample(
                 step,
                 (torch.arange(2),),
@@ -193,5 +193,5 @@ def test_merging_keeps_the_weighted_gradient() -> None:
 
 def test_merging_refuses_shapes_that_do_not_belong_together() -> None:
     tokens = torch.zeros(3, 2, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"got shapes \(3, 2, 4\), \(3, 2, 4\), \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"got \(3, 2, 4\), \(3, 2, 4\) and \(2, 3\)"):
         distinct(tokens, tokens.bool(), torch.zeros(2, 3))

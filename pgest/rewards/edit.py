@@ -104,17 +104,17 @@ def _rows(hypotheses: Hypotheses, mask: Tensor | None) -> tuple[Sequence[Tokens]
     """Return the hypotheses as a flat list of sequences, and the shape of their scores."""
     if not isinstance(hypotheses, Tensor):
         if mask is not None:
-            raise ValueError("mask: got a tensor, expected None where hypotheses are no tensor")
+            raise ValueError("mask must be None where hypotheses are no tensor, got a tensor")
         return hypotheses, (len(hypotheses),)
     if hypotheses.dim() < 2 or hypotheses.is_floating_point():
         raise ValueError(
-            f"hypotheses: got {hypotheses.dtype} {tuple(hypotheses.shape)}, "
-            "expected integer ids of shape [..., B, T]"
+            "hypotheses must be integer ids of shape [..., B, T], "
+            f"got {hypotheses.dtype} {tuple(hypotheses.shape)}"
         )
     if mask is not None and (mask.shape != hypotheses.shape or mask.dtype != torch.bool):
         raise ValueError(
-            f"mask: got {mask.dtype} {tuple(mask.shape)}, "
-            f"expected bool {tuple(hypotheses.shape)} like hypotheses"
+            f"mask must be bool {tuple(hypotheses.shape)} like hypotheses, "
+            f"got {mask.dtype} {tuple(mask.shape)}"
         )
     shape = tuple(hypotheses.shape[:-1])
     rows: list[list[int]] = hypotheses.reshape(-1, hypotheses.shape[-1]).tolist()
@@ -130,12 +130,12 @@ def _rows(hypotheses: Hypotheses, mask: Tensor | None) -> tuple[Sequence[Tokens]
 def _check_references(references: References, size: int) -> None:
     if len(references) != size:
         raise ValueError(
-            f"references: got {len(references)} items, expected {size}, one per hypothesis"
+            f"references must have {size} items, one per hypothesis, got {len(references)}"
         )
     for i, group in enumerate(references):
         if isinstance(group, str) or len(group) == 0:
             raise ValueError(
-                f"references: got {group!r} for item {i}, expected a non-empty list of references"
+                f"references must hold non-empty lists of references, got {group!r} at item {i}"
             )
 
 

@@ -65,12 +65,12 @@ class Config:
     def __post_init__(self) -> None:
         for name, least in _MINIMUM.items():
             if getattr(self, name) < least:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {least}")
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected more than 0")
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not self.entropy_coef >= 0:
-            raise ValueError(f"entropy_coef: got {self.entropy_coef}, expected at least 0")
+            raise ValueError(f"entropy_coef must not be negative, got {self.entropy_coef}")
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -67,8 +67,8 @@ class PolicyGradient:
     def __post_init__(self) -> None:
         if self.config.num_samples < 2:
             raise ValueError(
-                f"num_samples: got {self.config.num_samples}, expected at least 2: "
-                "leave-one-out compares a sample with the others"
+                "num_samples must be at least 2, since leave-one-out compares a sample with the "
+                f"others, got {self.config.num_samples}"
             )
 
     @property

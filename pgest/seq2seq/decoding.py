@@ -106,7 +106,7 @@ def _decode(
     """Run the loop over positions; `choose(logp [N, V], row [M])` gives a token for each `row`."""
     for name, value in (("num_samples", num_samples), ("max_length", max_length)):
         if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+            raise ValueError(f"{name} must be at least 1, got {value}")
     batch, device = state[0].shape[0], state[0].device
     total = num_samples * batch
     tokens = torch.full((max_length, total), eos, device=device)

@@ -48,9 +48,8 @@ def distinct(tokens: Tensor, mask: Tensor, weight: Tensor) -> Distinct:
     """
     if mask.shape != tokens.shape or weight.shape != tokens.shape[:-1] or tokens.dim() != 3:
         raise ValueError(
-            "tokens, mask, weight: got shapes "
-            f"{tuple(tokens.shape)}, {tuple(mask.shape)}, {tuple(weight.shape)}, "
-            "expected [S, B, T], [S, B, T], [S, B]"
+            "tokens, mask and weight must have shapes [S, B, T], [S, B, T] and [S, B], got "
+            f"{tuple(tokens.shape)}, {tuple(mask.shape)} and {tuple(weight.shape)}"
         )
     samples, batch, _ = tokens.shape
     row = torch.arange(batch, device=tokens.device).repeat(samples)

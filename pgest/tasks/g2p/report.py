@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass
 from textwrap import fill
 
+from pgest.runs import Config
 from pgest.tasks.g2p.words import Errors, Ids, Words, phonemes
 
 SHOWN = 10
@@ -23,9 +24,10 @@ class Tested:
     without_stress: Errors
 
 
-def report(before: Tested, after: Tested, prompts: int, seed: int) -> str:
+def report(before: Tested, after: Tested, prompts: int, config: Config) -> str:
     """Return what changed on the test words, a sample of it, and what it was learned from."""
-    return f"{_change(before, after)}\n\n{_sample(before, after, seed)}\n\n{_lesson(prompts)}"
+    shown = _sample(before, after, config.seed)
+    return f"{_change(before, after)}\n\n{shown}\n\n{_lesson(prompts, config.entropy_coef)}"
 
 
 def _change(before: Tested, after: Tested) -> str:
@@ -67,11 +69,12 @@ def _sample(before: Tested, after: Tested, seed: int) -> str:
     return "\n".join(lines)
 
 
-def _lesson(prompts: int) -> str:
+def _lesson(prompts: int, entropy_coef: float) -> str:
+    bonus = " and a small bonus for keeping its choice open (entropy)" if entropy_coef else ""
     return fill(
         "What was learned, and from what: for spellings drawn from "
         f"{prompts:,} training words the model wrote pronunciations of its own and was told one "
-        "number for each, minus its phoneme error rate. No reference was ever a target, and no "
+        f"number for each, minus its phoneme error rate{bonus}. No reference was ever a target, and no "
         "test word was drawn or looked at in training. g2p-en itself was trained, by supervision, "
         "on an earlier edition of this dictionary, which probably held the test words: the figures "
         "compare a model with itself, not with others. Where references exist, supervised training "

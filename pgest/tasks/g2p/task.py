@@ -100,7 +100,7 @@ class G2P:
 
     def report(self, before: Evaluation, after: Evaluation) -> str:
         """Say what changed on the test words, show ten of them, and what it was learned from."""
-        return report(before.details, after.details, len(self.prompts.words), self.config.seed)
+        return report(before.details, after.details, len(self.prompts.words), self.config)
 
     def save(self, folder: Path) -> None:
         """Write the tuned model in g2p-en's own format."""

@@ -107,7 +107,7 @@ def spell(words: list[str]) -> tuple[Tensor, Tensor]:
     rows = []
     for word in words:
         if not word or any(letter not in _GRAPHEME_ID for letter in word):
-            raise ValueError(f"words: got {word!r}, expected the letters a to z")
+            raise ValueError(f"words must consist of the letters a to z, got {word!r}")
         rows.append([*(_GRAPHEME_ID[letter] for letter in word), _GRAPHEME_ID[EOS]])
     longest = max(map(len, rows), default=0)
     pad = _GRAPHEME_ID[PAD]

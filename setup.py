@@ -1,10 +1,13 @@
 """Builds the extension `pgest._C`; everything else is declared in pyproject.toml.
 
-PGEST_BUILD=0 installs without it: the ops then run on their definition in plain PyTorch.
+PGEST_BUILD=0, or no C++ compiler, installs without it: the ops then run on their definition in
+plain PyTorch. PGEST_BUILD=1 makes a missing compiler an error.
 """
 
 import os
 import platform
+import shutil
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -32,11 +35,23 @@ def extension() -> Extension:
     )
 
 
-if os.environ.get("PGEST_BUILD", "1") == "0":
-    setup()
-else:
+def wanted() -> bool:
+    """PGEST_BUILD=1 or 0; else whether there is the compiler that torch would call."""
+    choice = os.environ.get("PGEST_BUILD", "")
+    compiler = os.environ.get("CXX", "c++").split()[0]
+    if choice not in ("", "0", "1"):
+        raise SystemExit(f"PGEST_BUILD must be 0 or 1, got {choice!r}")
+    if choice == "" and shutil.which(compiler) is None:
+        print(f"pgest: no C++ compiler ({compiler}), installing without kernels", file=sys.stderr)
+        return False
+    return choice != "0"
+
+
+if wanted():
     setup(
         ext_modules=[extension()],
         cmdclass={"build_ext": BuildExtension},
         options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )
+else:
+    setup()

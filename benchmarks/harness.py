@@ -22,7 +22,7 @@ import torch
 import pgest
 
 RESULTS = Path(__file__).parent / "results"
-LONG_ENOUGH_S = 5e-3
+LONG_ENOUGH_S = 0.05
 
 
 @dataclass(frozen=True)

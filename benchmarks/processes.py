@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.harness import Candidate, Here, Measured
 
-SETTLE_S = 0.01  # threads of the process before may still spin
+SETTLE_S = 0.02  # threads of the process before may still spin
 
 
 class Elsewhere:

@@ -75,10 +75,10 @@ def _lesson(prompts: int, entropy_coef: float) -> str:
         "What was learned, and from what: for spellings drawn from "
         f"{prompts:,} training words the model wrote pronunciations of its own and was told one "
         f"number for each, minus its phoneme error rate{bonus}. No reference was ever a target, "
-        "and no test word was drawn or looked at in training. g2p-en itself was trained, by supervision, "
-        "on an earlier edition of this dictionary, which probably held the test words: the figures "
-        "compare a model with itself, not with others. Where references exist, supervised training "
-        "on them is faster and goes further; learning from a reward is for where there is only a "
-        "score.",
+        "and no test word was drawn or looked at in training. g2p-en itself was trained, by "
+        "supervision, on an earlier edition of this dictionary, which probably held the test "
+        "words: the figures compare a model with itself, not with others. Where references exist, "
+        "supervised training on them is faster and goes further; learning from a reward is for "
+        "where there is only a score.",
         WIDTH,
     )

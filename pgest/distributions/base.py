@@ -1,0 +1,163 @@
+"""What the distributions share: shapes, noise and the support of a joint draw."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pgest.reference import statistics_dtype
+
+
+class Distribution(ABC):
+    """Independent discrete variables with raw logits, of which the last `event_dims` form one draw.
+
+    `variables` is the shape of the single variables; its last `event_dims` dimensions make one
+    draw, whose log-probabilities are summed; the dimensions before them are `batch_shape`. A sample
+    has the shape [*sample_shape, *batch_shape, *event_shape], a log-probability [*sample_shape,
+    *batch_shape].
+    """
+
+    def __init__(self, logits: Tensor, event_dims: int, variables: torch.Size) -> None:
+        if isinstance(event_dims, bool) or not isinstance(event_dims, int):
+            raise TypeError(f"event_dims must be an integer, got {type(event_dims).__name__}")
+        if not 0 <= event_dims <= len(variables):
+            raise ValueError(
+                f"event_dims must be between 0 and {len(variables)}, the number of dimensions of "
+                f"{type(self).__name__}'s variables {tuple(variables)}, got {event_dims}"
+            )
+        self.logits = logits
+        self.event_dims = event_dims
+        self.variables = variables
+        self.batch_shape = variables[: len(variables) - event_dims]
+
+    def __repr__(self) -> str:
+        shape = tuple(self.logits.shape)
+        return f"{type(self).__name__}(logits {shape}, event_dims={self.event_dims})"
+
+    @property
+    @abstractmethod
+    def probs(self) -> Tensor:
+        """Probabilities, like `logits`."""
+
+    @property
+    @abstractmethod
+    def support_size(self) -> int:
+        """The number of values of one joint draw; it may be astronomically large."""
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """The shape of one draw."""
+        return self.variables[len(self.batch_shape) :]
+
+    @abstractmethod
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Draw; nothing that comes back carries a gradient."""
+
+    @abstractmethod
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, [*sample_shape, *batch_shape]; differentiable in the logits."""
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """Entropy of one draw in nats, [*batch_shape]; differentiable in the logits."""
+
+    @abstractmethod
+    def enumerate_support(self) -> Tensor:
+        """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
+
+    def score(self, sample: Tensor) -> Tensor:
+        """Return `log_prob` of a value that `sample` returned, by the cheapest way there is."""
+        return self.log_prob(sample)
+
+    def _sum_event(self, per_variable: Tensor) -> Tensor:
+        if self.event_dims == 0:
+            return per_variable
+        return per_variable.sum(tuple(range(-self.event_dims, 0)))
+
+    def _check_value(self, value: Tensor) -> None:
+        expected = (*self.batch_shape, *self.event_shape)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"value must be a tensor, got {type(value).__name__}")
+        if value.shape[max(0, value.dim() - len(expected)) :] != expected:
+            raise ValueError(
+                f"value must have shape (..., {', '.join(map(str, expected))}) like a sample of "
+                f"{self!r}, got {tuple(value.shape)}"
+            )
+
+    def _joint(self, values: int) -> Tensor:
+        """Every combination of `values` values per variable, [M, *batch_shape, *event dims]."""
+        event = self.variables[len(self.batch_shape) :]
+        digits = torch.arange(event.numel(), device=self.logits.device).flip(0)
+        index = torch.arange(values ** event.numel(), device=self.logits.device)
+        table = index[:, None] // values**digits % values
+        view = table.view(-1, *([1] * len(self.batch_shape)), *event)
+        return view.expand(-1, *self.variables)
+
+
+class Relaxable(Distribution):
+    """A distribution whose samples are floating point, so that a gradient can pass through them."""
+
+    @property
+    def mean(self) -> Tensor:
+        """E[sample], [*batch_shape, *event_shape]; differentiable in the logits."""
+        return self.probs
+
+    @abstractmethod
+    def relaxed(
+        self,
+        sample_shape: Sequence[int] = (),
+        *,
+        temperature: float | Tensor = 1.0,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """A sample between the discrete values (Concrete); differentiable in logits and T."""
+
+    @abstractmethod
+    def nearest(self, relaxed: Tensor) -> Tensor:
+        """The discrete value nearest to a relaxed one; nothing that comes back has a gradient."""
+
+
+def uniform(
+    shape: tuple[int, ...],
+    like: Tensor,
+    dtype: torch.dtype,
+    generator: torch.Generator | None,
+    noise: Tensor | None,
+) -> Tensor:
+    """Uniforms in [0, 1): the caller's `noise` or fresh ones. The only door of randomness."""
+    if noise is None:
+        if generator is not None and torch.compiler.is_compiling():
+            raise ValueError("generator is for eager code: compiled code passes noise=")
+        return torch.rand(shape, dtype=dtype, device=like.device, generator=generator)
+    if generator is not None:
+        raise ValueError("noise and generator exclude each other: got both")
+    if not isinstance(noise, Tensor) or not noise.is_floating_point():
+        came = noise.dtype if isinstance(noise, Tensor) else type(noise).__name__
+        raise TypeError(f"noise must be a floating-point tensor of uniforms in [0, 1), got {came}")
+    if noise.shape != shape:
+        raise ValueError(f"noise must have shape {shape}, got {tuple(noise.shape)}")
+    return noise
+
+
+def check_floating(logits: Any) -> None:
+    """Raise unless `logits` is a floating-point tensor."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"logits must be a tensor, got {type(logits).__name__}")
+    if not logits.is_floating_point():
+        raise TypeError(f"logits must be floating point, got {logits.dtype}")
+
+
+def finite(logits: Tensor) -> Tensor:
+    """Logits in the dtype of statistics, where an infinity is the largest number: 0 * it is 0."""
+    return logits.to(statistics_dtype(logits)).nan_to_num(nan=torch.nan)

@@ -1,0 +1,111 @@
+"""Bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from pgest.distributions.base import Relaxable, check_floating, finite, uniform
+from pgest.reference import statistics_dtype
+
+
+class Bernoulli(Relaxable):
+    """Bits z in {0, 1} with P(z = 1) = sigmoid(logits).
+
+        log p(z) = z logits - softplus(logits)
+
+    Nothing is clamped: any finite logit is exact, and infinite logits are bits that are certain.
+
+    Args:
+        logits: [*batch_shape, *event_shape], floating point, raw: any real numbers.
+        event_dims: how many trailing dimensions form one draw whose log-probs are summed.
+
+    Raises:
+        TypeError: logits that are not a floating-point tensor.
+        ValueError: `event_dims` that the logits do not have.
+
+    Memory: a sample is one number a bit, in the logits' dtype; `log_prob` makes one temporary of
+    the sample's size.
+
+    Example:
+        >>> bits = Bernoulli(torch.zeros(3, 4), event_dims=1)
+        >>> bits.batch_shape, bits.event_shape
+        (torch.Size([3]), torch.Size([4]))
+        >>> bits.log_prob(bits.sample((2,))).shape
+        torch.Size([2, 3])
+    """
+
+    def __init__(self, logits: Tensor, event_dims: int = 0) -> None:
+        check_floating(logits)
+        super().__init__(logits, event_dims, logits.shape)
+
+    @property
+    def probs(self) -> Tensor:
+        """P(z = 1), like `logits`."""
+        return self.logits.sigmoid()
+
+    @property
+    def support_size(self) -> int:
+        """2 to the number of bits in one draw."""
+        return 2 ** int(self.event_shape.numel())
+
+    def sample(
+        self,
+        sample_shape: Sequence[int] = (),
+        *,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Draw bits in the dtype of the logits, detached: 1 where the uniform is below P(z = 1).
+
+        `noise`: uniforms in [0, 1), [*sample_shape, *batch_shape, *event_shape].
+        """
+        with torch.no_grad():
+            logits = self.logits.to(statistics_dtype(self.logits))
+            shape = (*sample_shape, *logits.shape)
+            u = uniform(shape, logits, logits.dtype, generator, noise)
+            return (u < logits.sigmoid()).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, float32 (float64 for float64 logits), [..., *batch_shape].
+
+        Linear in `value`, so that relaxed bits have one too, and differentiable in both.
+        """
+        self._check_value(value)
+        logits = finite(self.logits)
+        return self._sum_event(value * logits) - self._sum_event(softplus(logits))
+
+    def entropy(self) -> Tensor:
+        """Entropy of one draw in nats, [*batch_shape]."""
+        logits = finite(self.logits)
+        return self._sum_event(softplus(logits) - logits * logits.sigmoid())
+
+    def enumerate_support(self) -> Tensor:
+        """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
+        return self._joint(2).to(self.logits.dtype)
+
+    def relaxed(
+        self,
+        sample_shape: Sequence[int] = (),
+        *,
+        temperature: float | Tensor = 1.0,
+        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """Return sigmoid((logits - logit(u)) / T), which rounds to what `sample` draws from u.
+
+        `noise`: the uniforms u in [0, 1), [*sample_shape, *batch_shape, *event_shape].
+        """
+        logits = self.logits.to(statistics_dtype(self.logits))
+        shape = (*sample_shape, *logits.shape)
+        u = uniform(shape, logits, logits.dtype, generator, noise)
+        # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
+        logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
+        return ((logits - logistic) / temperature).sigmoid().to(self.logits.dtype)
+
+    def nearest(self, relaxed: Tensor) -> Tensor:
+        """Round to 0 or 1."""
+        return (relaxed.detach() > 0.5).to(relaxed.dtype)

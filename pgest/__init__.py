@@ -1,6 +1,8 @@
 """Gradients through discrete choices, for PyTorch."""
 
-from pgest import objectives
+from pgest import distributions, estimators, objectives
+from pgest.distributions import Bernoulli, Categorical, OneHotCategorical
+from pgest.estimators import expect
 from pgest.ops import (
     TokenStats,
     backend,
@@ -14,10 +16,16 @@ from pgest.ops import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Bernoulli",
+    "Categorical",
+    "OneHotCategorical",
     "TokenStats",
     "__version__",
     "backend",
     "build_info",
+    "distributions",
+    "estimators",
+    "expect",
     "objectives",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",

@@ -1,0 +1,131 @@
+"""What an estimator is: what it declares, what it is refused for, and the two kinds there are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
+
+Cost = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What an estimator declares about itself; misuse is refused by these, by name.
+
+    Attributes:
+        unbiased: its expectation is the gradient, for every f.
+        evaluations: of f, per call with S = `num_samples`.
+        exact_for: the class of f for which a biased one has the right expectation.
+        needs_path: f must be differentiable in the sample.
+        distributions: what it takes.
+        min_samples: the smallest `num_samples`.
+        stateful: calls change it, so that it is an instance of the user's, not a name.
+    """
+
+    unbiased: bool
+    evaluations: str = "S"
+    exact_for: str = ""
+    needs_path: bool = False
+    distributions: tuple[type[Distribution], ...] = (Categorical, OneHotCategorical, Bernoulli)
+    min_samples: int = 1
+    stateful: bool = False
+
+
+class Estimator(ABC):
+    """A value that estimates E[f(z)] and whose backward estimates the gradient.
+
+    A subclass declares `name` and `traits` and implements `estimate`. One with parameters or state
+    is an `nn.Module` too and is used as an instance.
+
+    Attributes:
+        name: what messages call it, and its name in the registry if it has one.
+        traits: what it declares.
+        fit_loss: set by each call of an estimator that learns: a scalar whose backward touches only
+            the estimator's own parameters.
+    """
+
+    name: ClassVar[str]
+    traits: ClassVar[Traits]
+    fit_loss: Tensor | None = None
+
+    @abstractmethod
+    def estimate(
+        self,
+        f: Cost,
+        distribution: Distribution,
+        num_samples: int,
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """Return the value, [*batch_shape]; called by `expect`, which checks all arguments.
+
+        `f` returns costs [n, *batch_shape], checked, for z [n, *batch_shape, *event_shape].
+        """
+
+    def check(self, distribution: Distribution, num_samples: int) -> None:
+        """Refuse by name what the traits exclude.
+
+        Raises:
+            TypeError: a distribution that it does not take.
+            ValueError: too few samples; state under torch.func's transforms.
+        """
+        traits = self.traits
+        if not isinstance(distribution, traits.distributions):
+            names = " or ".join(d.__name__ for d in traits.distributions)
+            integers = isinstance(distribution, Categorical) and traits.needs_path
+            hint = ", whose samples are integers and carry no gradient" if integers else ""
+            raise TypeError(f"{self.name} takes {names}, got {type(distribution).__name__}{hint}")
+        if num_samples < traits.min_samples:
+            raise ValueError(
+                f"num_samples must be at least {traits.min_samples} for {self.name}, "
+                f"got {num_samples}"
+            )
+        if traits.stateful and torch._C._are_functorch_transforms_active():
+            raise ValueError(f"{self.name} keeps state, which torch.func transforms do not carry")
+
+
+class LocalEstimator(Estimator):
+    """One that needs no more than samples and their costs: it also works at one draw of a `Trace`.
+
+    A subclass implements `draw` and `attach`. Costs come per sample, whatever computes them.
+    """
+
+    @abstractmethod
+    def draw(
+        self,
+        distribution: Distribution,
+        sample_shape: Sequence[int],
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """Return samples, [*sample_shape, *batch_shape, *event_shape]."""
+
+    @abstractmethod
+    def attach(
+        self, value: Tensor, distribution: Distribution, sample: Tensor, cost: Tensor
+    ) -> Tensor:
+        """Return `value` [*batch_shape] with the gradient of the distribution's parameters added.
+
+        `cost` [S, *batch_shape] is what the draw of `sample` [S, ...] has to answer for. Neither
+        it nor the value may change.
+        """
+
+    def estimate(
+        self,
+        f: Cost,
+        distribution: Distribution,
+        num_samples: int,
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """Return the mean cost of `num_samples` draws, with the gradient attached."""
+        sample = self.draw(distribution, (num_samples,), generator, noise)
+        cost = f(sample)
+        return self.attach(cost.mean(0), distribution, sample, cost)

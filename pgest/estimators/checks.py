@@ -1,0 +1,74 @@
+"""Checks of what callers give: the name, what came, what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pgest.distributions import Distribution
+from pgest.estimators.base import Estimator
+from pgest.reference import statistics_dtype
+
+
+def num_samples(x: Any) -> None:
+    """A positive integer."""
+    if isinstance(x, bool) or not isinstance(x, int):
+        raise TypeError(f"num_samples must be an integer, got {type(x).__name__}")
+    if x < 1:
+        raise ValueError(f"num_samples must be positive, got {x}")
+
+
+def cost(x: Any, shape: tuple[int, ...], distribution: Distribution | None) -> Tensor:
+    """A floating-point tensor of one cost a sample; at least float32 when it comes back."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"cost must be a tensor, got {type(x).__name__}")
+    if x.shape != shape:
+        of = "" if distribution is None else f" of {distribution!r}"
+        raise ValueError(
+            f"cost must have shape {shape}, (samples, *batch_shape){of}, got {tuple(x.shape)}"
+            + _advice(x.shape, shape, distribution)
+        )
+    if not x.is_floating_point():
+        raise TypeError(f"cost must be floating point, got {x.dtype}")
+    return x.to(statistics_dtype(x))
+
+
+def _advice(
+    came: tuple[int, ...], shape: tuple[int, ...], distribution: Distribution | None
+) -> str:
+    """The `event_dims` with which a cost of this shape would be right."""
+    if distribution is None or not came:
+        return ""
+    samples = shape[: len(shape) - len(distribution.batch_shape)]
+    variables = (*samples, *distribution.variables)
+    if came != variables[: len(came)]:
+        return ""
+    right = f"{type(distribution).__name__}(..., event_dims={len(variables) - len(came)})"
+    return f"; with {right} this shape would be right"
+
+
+def path(cost: Tensor, z: Tensor, estimator: Estimator) -> None:
+    """The cost depends differentiably on the sample, as far as autograd can tell in eager code."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return
+    if z.grad_fn is not None and torch.is_grad_enabled() and not _reaches(cost, z):
+        raise ValueError(
+            f"{estimator.name} needs a cost that is differentiable in the sample, got one without "
+            "a path to it; for a cost that is a black box take a score-function estimator, as rloo"
+        )
+
+
+def _reaches(cost: Tensor, z: Tensor) -> bool:
+    """Whether autograd's graph leads from the cost to z."""
+    waiting, seen = [cost.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is z.grad_fn:
+            return True
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting.extend(parent for parent, _ in node.next_functions)
+    return False

@@ -1,0 +1,41 @@
+"""Names for the estimators that keep no state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pgest.estimators.base import Estimator
+from pgest.estimators.enumeration import Exact
+from pgest.estimators.pathwise import GumbelSoftmax, StraightThrough
+from pgest.estimators.score import RLOO, Reinforce
+
+registry: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "reinforce": Reinforce(),
+        "rloo": RLOO(),
+        "exact": Exact(),
+        "straight_through": StraightThrough(),
+        "gumbel_softmax": GumbelSoftmax(),
+        "gumbel_softmax_hard": GumbelSoftmax(hard=True),
+    }
+)
+
+
+def resolve(estimator: Any) -> Estimator:
+    """Return the estimator that a name of the registry, or an instance, means.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: neither a name nor an instance.
+    """
+    if isinstance(estimator, Estimator):
+        return estimator
+    if isinstance(estimator, str):
+        if estimator in registry:
+            return registry[estimator]
+        names = ", ".join(registry)
+        raise ValueError(f"estimator must be one of {names}, or an instance, got {estimator!r}")
+    came = f"the class {estimator.__name__}" if isinstance(estimator, type) else repr(estimator)
+    raise TypeError(f"estimator must be a name or an instance of an estimator, got {came}")

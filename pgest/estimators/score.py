@@ -1,0 +1,163 @@
+"""The score-function family: samples with weights. Unbiased for any f, which may be a black box."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pgest.advantages import leave_one_out
+from pgest.distributions import Distribution
+from pgest.estimators.base import LocalEstimator, Traits
+
+
+class ScoreFunction(LocalEstimator):
+    """Estimators that are a weight for each sample.
+
+        gradient = 1/S sum_s weight_s grad log p(z_s),   where E[f grad log p] = grad E[f]
+
+    A subclass implements `weight`. Samples, costs and weights are detached, so what a weight rule
+    learns from them cannot reach the model, nor the model's loss what it learns.
+
+    Memory: one log-probability, cost and weight a sample.
+    """
+
+    def draw(
+        self,
+        distribution: Distribution,
+        sample_shape: Sequence[int],
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """Return independent samples, detached."""
+        return distribution.sample(sample_shape, generator=generator, noise=noise)
+
+    def attach(
+        self, value: Tensor, distribution: Distribution, sample: Tensor, cost: Tensor
+    ) -> Tensor:
+        """Return `value` plus a term that is 0 and whose gradient is the estimate."""
+        weight = self.weight(cost.detach()).detach()
+        surrogate = (weight * distribution.score(sample)).mean(0)
+        return value + (surrogate - surrogate.detach())
+
+    @abstractmethod
+    def weight(self, cost: Tensor) -> Tensor:
+        """Return the weight of each sample, [S, *batch_shape], from the costs of all, detached.
+
+        Unbiased if what it subtracts from a cost does not depend on that sample.
+        """
+
+
+class Reinforce(ScoreFunction):
+    """REINFORCE: the weight of a sample is its cost.
+
+        gradient = 1/S sum_s f(z_s) grad log p(z_s)
+
+    One evaluation of f is enough, but the variance grows with the size of f: adding a constant to
+    f changes it.
+
+    Source: Williams (1992), Simple statistical gradient-following algorithms.
+
+    Example:
+        >>> logits = torch.zeros(2, 3, requires_grad=True)
+        >>> bits = pgest.Bernoulli(logits, event_dims=1)
+        >>> value = pgest.expect(lambda z: z.sum(-1), bits, "reinforce")
+        >>> value.sum().backward()
+        >>> value.shape, logits.grad.shape
+        (torch.Size([2]), torch.Size([2, 3]))
+    """
+
+    name: ClassVar[str] = "reinforce"
+    traits: ClassVar[Traits] = Traits(unbiased=True)
+
+    def weight(self, cost: Tensor) -> Tensor:
+        """Return the cost."""
+        return cost
+
+
+class MovingAverage(ScoreFunction, nn.Module):
+    """REINFORCE with a running mean of the costs as its baseline.
+
+        weight_s = f(z_s) - baseline,   baseline = decayed mean of the costs of earlier calls
+
+    The baseline is updated after its use, so that it never includes the present samples: unbiased
+    with one evaluation of f. One instance serves one draw site: its mean is over the whole batch.
+
+    Args:
+        decay: the weight of the past, in [0, 1): the mean reaches about 1 / (1 - decay) calls back.
+
+    The state is two numbers in buffers, saved with the module and moved with `.to`; `.eval()`
+    freezes it. It is updated without a synchronisation. Until the first update the baseline is 0.
+
+    Raises:
+        ValueError: a decay outside [0, 1); use under torch.func's transforms.
+
+    Source: Williams (1992), reinforcement comparison.
+
+    Example:
+        >>> estimator = pgest.estimators.MovingAverage(decay=0.9)
+        >>> bits = pgest.Bernoulli(torch.zeros(4, requires_grad=True))
+        >>> _ = pgest.expect(lambda z: 5 + 0 * z, bits, estimator)
+        >>> round(estimator.baseline.item(), 3)
+        5.0
+    """
+
+    name: ClassVar[str] = "MovingAverage"
+    traits: ClassVar[Traits] = Traits(unbiased=True, stateful=True)
+    decayed_sum: Tensor
+    decayed_count: Tensor
+
+    def __init__(self, decay: float = 0.99) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), got {decay}")
+        self.decay = decay
+        self.register_buffer("decayed_sum", torch.zeros(()))
+        self.register_buffer("decayed_count", torch.zeros(()))
+
+    @property
+    def baseline(self) -> Tensor:
+        """The running mean, a 0-dimensional tensor; 0 before the first update."""
+        return self.decayed_sum / self.decayed_count.clamp_min(1)
+
+    def weight(self, cost: Tensor) -> Tensor:
+        """Return the cost minus the baseline, and only then let the baseline see the cost."""
+        weight = cost - self.baseline
+        if self.training:
+            self.decayed_sum.mul_(self.decay).add_(cost.mean())
+            self.decayed_count.mul_(self.decay).add_(1)
+        return weight
+
+    def extra_repr(self) -> str:
+        """Show the decay."""
+        return f"decay={self.decay}"
+
+
+class RLOO(ScoreFunction):
+    """REINFORCE, leave one out: the baseline of a sample is the mean cost of the others.
+
+        weight_s = f(z_s) - 1/(S-1) sum_{r != s} f(z_r)
+
+    Needs S >= 2 samples. Unbiased, and adding a constant to f changes nothing: the first one to
+    try where f is a black box.
+
+    Source: Kool, van Hoof and Welling (2019), Buy 4 REINFORCE samples, get a baseline for free!
+
+    Example:
+        >>> logits = torch.zeros(2, 3, requires_grad=True)
+        >>> bits = pgest.Bernoulli(logits, event_dims=1)
+        >>> value = pgest.expect(lambda z: (z.sum(-1) - 1) ** 2, bits, "rloo", num_samples=4)
+        >>> value.sum().backward()
+        >>> logits.grad.shape
+        torch.Size([2, 3])
+    """
+
+    name: ClassVar[str] = "rloo"
+    traits: ClassVar[Traits] = Traits(unbiased=True, min_samples=2)
+
+    def weight(self, cost: Tensor) -> Tensor:
+        """Return the cost minus the mean cost of the other samples."""
+        return leave_one_out(cost)

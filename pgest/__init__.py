@@ -12,6 +12,7 @@ from pgest.ops import (
     token_logp,
     token_stats,
 )
+from pgest.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,7 @@ __all__ = [
     "Categorical",
     "OneHotCategorical",
     "TokenStats",
+    "Trace",
     "__version__",
     "backend",
     "build_info",

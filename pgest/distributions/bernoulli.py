@@ -76,7 +76,9 @@ class Bernoulli(Relaxable):
         """
         self._check_value(value)
         logits = finite(self.logits)
-        return self._sum_event(value * logits) - self._sum_event(softplus(logits))
+        # Bit by bit: infinite logits cancel in the difference, not in a difference of sums.
+        bits = torch.addcmul(-softplus(logits), value.to(logits.dtype), logits)
+        return self._sum_event(bits)
 
     def entropy(self) -> Tensor:
         """Entropy of one draw in nats, [*batch_shape]."""

@@ -1,0 +1,248 @@
+"""A trace: unbiased through two layers, by enumeration; which draw answers for which cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from enumeration import assert_unbiased, force, weigh
+from test_estimators import BatchMean, WrongFactor, warm
+from torch import Tensor
+
+import pgest
+from pgest.estimators import registry
+
+Params = tuple[Tensor, Tensor, Tensor]
+F64 = torch.float64
+A = torch.tensor([0.4, -0.9], dtype=F64)
+W = torch.tensor([[1.0, -0.7], [0.5, 1.5]], dtype=F64)
+C = torch.tensor([-0.2, 0.6], dtype=F64)
+TABLE = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=F64)
+
+
+def second(b1: Tensor, params: Params) -> Tensor:
+    """Logits of the second layer."""
+    return (params[1] @ b1[..., None])[..., 0] + params[2]
+
+
+def early(b1: Tensor) -> Tensor:
+    return b1[..., 0] - 2 * b1.prod(-1)
+
+
+def late(b1: Tensor, b2: Tensor) -> Tensor:
+    """A cost of both layers with interactions within and between them."""
+    return torch.einsum("...i,ij,...j", b1, TABLE, b2) + 1.3 * b2.prod(-1) + b1[..., 1]
+
+
+def linear(b1: Tensor, b2: Tensor) -> Tensor:
+    return torch.einsum("...i,ij,...j", 1 + b1, TABLE, b2)
+
+
+def outcomes(samples: int) -> tuple[Tensor, Tensor]:
+    """All bits of both layers, each [S, rows, 2]."""
+    table = torch.tensor(list(product([0, 1], repeat=4 * samples)))
+    b = table.view(-1, 2, samples, 2)
+    return b[:, 0].movedim(1, 0), b[:, 1].movedim(1, 0)
+
+
+def trace_moments(
+    estimators: tuple[Any, Any], samples: int, cost: Callable[[Tensor, Tensor], Tensor] = late
+) -> Iterator[Any]:
+    """Moments of the gradients of a, W and c, in this order."""
+    first, then = outcomes(samples)
+    rows = first.shape[1]
+    params = tuple(x.expand(rows, *x.shape).clone().requires_grad_() for x in (A, W, C))
+    assert len(params) == 3
+    trace = pgest.Trace(samples)
+    noise, p1 = force(pgest.Bernoulli, A, first)
+    a = trace.expand(params[0])
+    b1 = trace.draw(pgest.Bernoulli(a, event_dims=1), estimators[0], noise=noise)
+    trace.cost(early(b1))
+    logits = second(b1, params)
+    noise, p2 = force(pgest.Bernoulli, logits.detach(), then)
+    b2 = trace.draw(pgest.Bernoulli(logits, event_dims=1), estimators[1], noise=noise)
+    assert torch.equal(b1.long(), first)
+    assert torch.equal(b2.long(), then)
+    trace.cost(cost(b1, b2))
+    value = trace.value()
+    probability = (p1 * p2).prod(0).prod(-1)
+    for estimates in torch.autograd.grad(value.sum(), params):
+        yield weigh(probability, estimates, value.detach())
+
+
+def exact(cost: Callable[[Tensor, Tensor], Tensor] = late) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The expected cost and its gradients, by brute force."""
+    params = (A.clone(), W.clone(), C.clone())
+    for x in params:
+        x.requires_grad_()
+    total = torch.zeros((), dtype=F64)
+    bits = [torch.tensor(b, dtype=F64) for b in product([0.0, 1.0], repeat=2)]
+    for b1, b2 in product(bits, bits):
+        p1 = ((1 - b1) + (2 * b1 - 1) * params[0].sigmoid()).prod()
+        p2 = ((1 - b2) + (2 * b2 - 1) * second(b1, params).sigmoid()).prod()
+        total = total + p1 * p2 * (early(b1) + cost(b1, b2))
+    return total.detach(), torch.autograd.grad(total, params)
+
+
+@pytest.mark.parametrize(
+    ("estimators", "samples"),
+    [
+        (("reinforce", "reinforce"), 1),
+        (("rloo", "rloo"), 2),
+        (("rloo", "reinforce"), 2),
+        ((warm(), "rloo"), 2),
+    ],
+)
+def test_two_layers_are_unbiased(estimators: tuple[Any, Any], samples: int) -> None:
+    value, gradients = exact()
+    for found, gradient in zip(trace_moments(estimators, samples), gradients, strict=True):
+        assert_unbiased(found, value, gradient)
+
+
+def test_a_path_after_a_draw_is_exact_where_the_cost_is_linear() -> None:
+    value, gradients = exact(linear)
+    found = trace_moments(("rloo", "straight_through"), 2, linear)
+    for moments, gradient in zip(found, gradients, strict=True):
+        assert_unbiased(moments, value, gradient)
+
+
+@pytest.mark.parametrize("wrong", [BatchMean(), WrongFactor()])
+def test_the_harness_catches_wrong_ones(wrong: Any) -> None:
+    value, gradients = exact()
+    found = list(trace_moments((wrong, "rloo"), 2))
+    with pytest.raises(AssertionError, match="biased by"):
+        assert_unbiased(found[0], value, gradients[0])
+    assert_unbiased(found[1], value, gradients[1])
+
+
+def test_a_trace_with_one_draw_is_expect() -> None:
+    """The same noise gives the same value and gradient, bit for bit."""
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    noise = torch.rand(4, 5, 3, generator=torch.Generator().manual_seed(1))
+    for name in ("reinforce", "rloo", "straight_through", "gumbel_softmax", "gumbel_softmax_hard"):
+        bits = pgest.Bernoulli(logits, event_dims=1)
+        value = pgest.expect(lambda z: z.prod(-1), bits, name, num_samples=4, noise=noise)
+        trace = pgest.Trace(4)
+        z = trace.draw(pgest.Bernoulli(trace.expand(logits), event_dims=1), name, noise=noise)
+        trace.cost(z.prod(-1))
+        other = trace.value()
+        assert torch.equal(value, other)
+        expected, found = (torch.autograd.grad(v.sum(), logits)[0] for v in (value, other))
+        torch.testing.assert_close(found, expected)
+
+
+def gradients_of(build: Callable[[pgest.Trace, list[Tensor]], None]) -> list[Tensor]:
+    """Gradients of two independent draws' logits under costs that `build` records."""
+    logits = [torch.zeros(1, 2, requires_grad=True) for _ in range(2)]
+    trace = pgest.Trace(1)
+    noise = torch.full((1, 1, 2), 0.25)
+    samples: list[Tensor] = []
+    for x in logits:
+        q = pgest.Bernoulli(trace.expand(x), event_dims=1)
+        samples.append(trace.draw(q, "reinforce", noise=noise))
+        build(trace, samples)
+    gradients = torch.autograd.grad(trace.value().sum(), logits, allow_unused=True)
+    return [torch.zeros(1, 2) if g is None else g for g in gradients]
+
+
+def test_a_cost_weights_only_earlier_draws() -> None:
+    def build(trace: pgest.Trace, samples: list[Tensor]) -> None:
+        trace.cost(samples[-1].new_full((1, 1), 10.0 if len(samples) == 1 else 3.0))
+
+    # All bits are 1 with p = 1/2: the gradient is the weight times 1 - p.
+    first, last = gradients_of(build)
+    torch.testing.assert_close(first, torch.full((1, 2), 13 * 0.5))
+    torch.testing.assert_close(last, torch.full((1, 2), 3 * 0.5))
+
+
+def test_nodes_name_the_draws_that_answer() -> None:
+    def build(trace: pgest.Trace, samples: list[Tensor]) -> None:
+        if len(samples) == 2:
+            trace.cost(torch.full((1, 1), 5.0), nodes=[samples[0]])
+            trace.cost(torch.full((1, 1), 1.0))
+
+    first, last = gradients_of(build)
+    torch.testing.assert_close(first, torch.full((1, 2), 6 * 0.5))
+    torch.testing.assert_close(last, torch.full((1, 2), 1 * 0.5))
+
+
+def test_a_cost_before_every_draw_has_only_its_own_gradient() -> None:
+    x = torch.ones(3, requires_grad=True)
+    trace = pgest.Trace(2)
+    inputs = trace.expand(x)
+    trace.cost(7 * inputs)
+    z = trace.draw(pgest.Bernoulli(torch.zeros(2, 3)), "rloo")
+    trace.cost(z)
+    value = trace.value()
+    torch.testing.assert_close(value, 7 * x + z.mean(0))
+    torch.testing.assert_close(torch.autograd.grad(value.sum(), x)[0], torch.full((3,), 7.0))
+
+
+def test_the_generator_reproduces_a_trace() -> None:
+    def bits(seed: int) -> Tensor:
+        trace = pgest.Trace(3, generator=torch.Generator().manual_seed(seed))
+        logits = trace.expand(torch.zeros(50))
+        draws = [trace.draw(pgest.Bernoulli(logits), "rloo") for _ in range(2)]
+        assert not torch.equal(*draws)
+        return torch.stack(draws)
+
+    torch.manual_seed(1)
+    first = bits(0)
+    torch.manual_seed(2)
+    assert torch.equal(bits(0), first)
+    assert not torch.equal(bits(1), first)
+
+
+def test_a_draw_refuses_what_is_not_local() -> None:
+    trace = pgest.Trace(2)
+    logits = trace.expand(torch.zeros(3))
+    with pytest.raises(ValueError, match="exact is not local"):
+        trace.draw(pgest.Bernoulli(logits), "exact")
+    local = {n for n, e in registry.items() if isinstance(e, pgest.estimators.LocalEstimator)}
+    assert set(registry) - local == {"exact"}
+    for name in local:
+        trace.draw(pgest.Bernoulli(logits), name)
+
+
+def test_misuse_is_named() -> None:
+    def bits(*shape: int, event_dims: int = 0) -> pgest.Bernoulli:
+        return pgest.Bernoulli(torch.zeros(shape), event_dims=event_dims)
+
+    trace = pgest.Trace(4)
+    with pytest.raises(ValueError, match=r"pass the input through trace\.expand first"):
+        trace.draw(bits(4, 3), "rloo")
+    trace.expand(torch.zeros(3))
+    with pytest.raises(ValueError, match=r"must have batch shape \(4, '\*batch'\), got \(3, 4\)"):
+        trace.draw(bits(3, 4), "rloo")
+    with pytest.raises(TypeError, match="straight_through takes Bernoulli or OneHotCategorical"):
+        trace.draw(pgest.Categorical(torch.zeros(4, 3, 5)), "straight_through")
+    with pytest.raises(ValueError, match="num_samples must be at least 2 for rloo, got 1"):
+        pgest.Trace(1).draw(bits(1), "rloo")
+    z = trace.draw(bits(4, 3, 2, event_dims=1), "rloo")
+    with pytest.raises(
+        ValueError, match=r"batch shape \(4, 3\), got \(4, 3, 2\) .*event_dims says"
+    ):
+        trace.draw(bits(4, 3, 2), "rloo")
+    with pytest.raises(ValueError, match=r"cost must have shape \(4, 3\).*event_dims=0\) this"):
+        trace.cost(z)
+    with pytest.raises(ValueError, match="nodes must be samples that this trace's draw returned"):
+        trace.cost(z.sum(-1), nodes=[z.clone()])
+    with pytest.raises(ValueError, match="value needs a cost"):
+        trace.value()
+    trace.cost(z.sum(-1))
+    trace.value()
+    for again in (trace.value, lambda: trace.cost(z.sum(-1)), lambda: trace.draw(bits(4), "rloo")):
+        with pytest.raises(ValueError, match="make a new Trace for each pass"):
+            again()
+
+
+def test_a_path_that_no_cost_uses_is_refused() -> None:
+    logits = torch.zeros(3, requires_grad=True)
+    trace = pgest.Trace(2)
+    z = trace.draw(pgest.Bernoulli(trace.expand(logits)), "straight_through")
+    trace.cost(z.detach() * trace.expand(torch.ones(3, requires_grad=True)))
+    with pytest.raises(ValueError, match="straight_through needs a cost that is differentiable"):
+        trace.value()

@@ -1,0 +1,146 @@
+"""Draws can be repeated: `generator=`, and `noise=` under torch.compile and torch.func."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from test_expect import bits, uniforms
+from torch import Tensor
+
+import pgest
+from pgest.estimators import GumbelSoftmax, registry
+
+
+@pytest.mark.parametrize("name", registry)
+def test_the_generator_reproduces(name: str) -> None:
+    def estimate(seed: int) -> Sequence[Tensor]:
+        distribution = bits(50, 3, event_dims=1)
+        generator = torch.Generator().manual_seed(seed)
+        options: dict[str, Any] = {"num_samples": 2, "generator": generator}
+        value = pgest.expect(lambda z: z.sum(-1) ** 2, distribution, name, **options)
+        return (value.detach(), *torch.autograd.grad(value.sum(), distribution.logits))
+
+    torch.manual_seed(1)
+    first = estimate(0)
+    torch.manual_seed(2)
+    assert all(map(torch.equal, estimate(0), first))
+    assert torch.equal(estimate(1)[0], first[0]) == (name == "exact")
+
+
+CASES = [
+    (kind, name)
+    for kind in (pgest.Bernoulli, pgest.OneHotCategorical, pgest.Categorical)
+    for name in registry
+    if isinstance(kind(torch.zeros(2, 2)), registry[name].traits.distributions)
+]
+
+
+def case(kind: Any, name: str, batch: int = 4) -> tuple[Any, Tensor, Tensor]:
+    """A function of logits and noise for one element, with a batch of both."""
+    gumbel = isinstance(registry[name], GumbelSoftmax) or kind is pgest.Bernoulli
+    noise = uniforms(batch, 3, 2, 5) if gumbel else uniforms(batch, 3, 2)
+
+    def run(logits: Tensor, noise: Tensor) -> Tensor:
+        def f(z: Tensor) -> Tensor:
+            return (0.5 + z.to(logits.dtype)).flatten(1).sin().sum(-1)
+
+        q = kind(logits, event_dims=logits.dim() - (kind is not pgest.Bernoulli))
+        return pgest.expect(f, q, name, num_samples=3, noise=noise)
+
+    logits = torch.randn(batch, 2, 5, generator=torch.Generator().manual_seed(0))
+    return run, logits, noise
+
+
+def gradients(run: Any, logits: Tensor, noise: Tensor) -> list[Tensor]:
+    leaves = [x.clone().requires_grad_() for x in logits]
+    values = [run(x, u) for x, u in zip(leaves, noise, strict=True)]
+    return [torch.stack(values).detach(), torch.stack(torch.autograd.grad(sum(values), leaves))]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_noise_under_vmap_and_grad(kind: Any, name: str) -> None:
+    run, logits, noise = case(kind, name)
+    found = torch.func.vmap(torch.func.grad_and_value(run))(logits, noise)
+    torch.testing.assert_close([found[1], found[0]], gradients(run, logits, noise))
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_noise_under_compile(kind: Any, name: str) -> None:
+    run, logits, noise = case(kind, name, batch=1)
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(gradients(compiled, logits, noise), gradients(run, logits, noise))
+
+
+def test_a_generator_is_refused_in_compiled_code() -> None:
+    def run(logits: Tensor) -> Tensor:
+        g = torch.Generator()
+        return pgest.expect(lambda z: z, pgest.Bernoulli(logits), "reinforce", generator=g)
+
+    with pytest.raises(Exception, match=r"[Gg]enerator"):
+        torch.compile(run, fullgraph=True, backend="aot_eager")(torch.zeros(3))
+
+
+def through_a_trace(logits: Tensor, noise: Tensor) -> Tensor:
+    trace = pgest.Trace(3)
+    z = trace.draw(pgest.Bernoulli(trace.expand(logits), event_dims=2), "rloo", noise=noise)
+    trace.cost(z.sum((1, 2)) ** 2)
+    more = pgest.Bernoulli(logits * z, event_dims=2)
+    z = trace.draw(more, "straight_through", noise=noise)
+    trace.cost((0.5 + z).sin().sum((1, 2)))
+    return trace.value()
+
+
+def test_a_trace_under_vmap_and_compile() -> None:
+    _, logits, noise = case(pgest.Bernoulli, "rloo")
+    expected = gradients(through_a_trace, logits, noise)
+    found = torch.func.vmap(torch.func.grad_and_value(through_a_trace))(logits, noise)
+    torch.testing.assert_close([found[1], found[0]], expected)
+    torch.compiler.reset()
+    compiled = torch.compile(through_a_trace, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(gradients(compiled, logits, noise), expected)
+
+
+def test_gumbel_softmax_is_torch_s_with_the_same_noise() -> None:
+    logits, u = torch.randn(5, 3, requires_grad=True), uniforms(2, 5, 3)
+    gumbel = -(-u.log()).log()
+    cost = torch.tensor([1.0, 2.0, 4.0])
+    expected = (((logits + gumbel) / 0.3).softmax(-1) @ cost).square().mean(0)
+    soft, hard = (GumbelSoftmax(0.3, hard=hard) for hard in (False, True))
+
+    def run(estimator: GumbelSoftmax) -> Tensor:
+        q = pgest.OneHotCategorical(logits)
+        options: dict[str, Any] = {"num_samples": 2, "noise": u}
+        return pgest.expect(lambda z: (z @ cost).square(), q, estimator, **options)
+
+    torch.testing.assert_close(run(soft), expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(run(soft).sum(), logits), torch.autograd.grad(expected.sum(), logits)
+    )
+    chosen = (logits + gumbel).argmax(-1)
+    torch.testing.assert_close(run(hard), cost[chosen].square().mean(0))
+    relaxed = ((logits + gumbel) / 0.3).softmax(-1)
+    surrogate = (2 * cost[chosen][..., None] * cost * relaxed).sum(-1).mean(0)
+    torch.testing.assert_close(
+        torch.autograd.grad(run(hard).sum(), logits), torch.autograd.grad(surrogate.sum(), logits)
+    )
+
+
+def test_temperature_may_be_a_tensor() -> None:
+    temperature = torch.tensor(0.7, requires_grad=True)
+    estimator = GumbelSoftmax(temperature)
+    pgest.expect(lambda z: z**2, bits(5), estimator).sum().backward()
+    assert temperature.grad is not None
+    assert temperature.grad.abs() > 0
+
+
+def test_hard_bits_are_those_of_the_score_function() -> None:
+    distribution, noise = bits(1000), uniforms(1, 1000)
+    hard, score = (
+        pgest.expect(lambda z: z, distribution, name, noise=noise)
+        for name in ("gumbel_softmax_hard", "reinforce")
+    )
+    assert torch.equal(hard, score)

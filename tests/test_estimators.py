@@ -11,6 +11,7 @@ from enumeration import Kind, Moments, assert_unbiased, exact_gradient, moments
 from torch import Tensor
 
 import pgest
+from benchmarks import estimators as benchmark
 from pgest.estimators import MovingAverage, ScoreFunction, Traits, registry
 
 BITS = torch.tensor([0.3, -1.1, 0.8], dtype=torch.float64)
@@ -211,3 +212,21 @@ def test_the_moving_average_excludes_the_present() -> None:
     other = MovingAverage(decay=0.5)
     other.load_state_dict(estimator.state_dict())
     assert torch.equal(other.baseline, frozen)
+
+
+@pytest.mark.parametrize("kind", LOGITS)
+def test_exact_is_differentiable_twice(kind: Kind) -> None:
+    def value(logits: Tensor) -> Tensor:
+        return pgest.expect(lambda z: interacting(z), kind(logits[None], event_dims=1), "exact")
+
+    assert torch.autograd.gradgradcheck(value, LOGITS[kind].clone().requires_grad_())
+
+
+def test_every_estimator_has_its_row_in_the_benchmark() -> None:
+    found = dict(benchmark.figures())
+    assert set(found) == {*registry, "MovingAverage"}
+    unbiased = {name for name, rows in found.items() if all(r.bias < 1e-10 for r in rows)}
+    declared = {name for name, estimator in registry.items() if estimator.traits.unbiased}
+    assert unbiased == {*declared, "MovingAverage"}
+    page = (benchmark.RESULTS / "estimators.md").read_text(encoding="utf-8")
+    assert [name for name in found if f"| {name} |" not in page] == []

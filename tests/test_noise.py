@@ -11,7 +11,7 @@ from test_expect import bits, uniforms
 from torch import Tensor
 
 import pgest
-from pgest.estimators import GumbelSoftmax, registry
+from pgest.estimators import GumbelSoftmax, MovingAverage, registry
 
 
 @pytest.mark.parametrize("name", registry)
@@ -73,6 +73,24 @@ def test_noise_under_compile(kind: Any, name: str) -> None:
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(gradients(compiled, logits, noise), gradients(run, logits, noise))
+
+
+def test_a_moving_average_under_compile() -> None:
+    logits, noise = torch.randn(3, requires_grad=True), uniforms(2, 3)
+    eager, compiled = MovingAverage(0.5), MovingAverage(0.5)
+
+    def run(logits: Tensor, estimator: MovingAverage) -> Tensor:
+        q = pgest.Bernoulli(logits)
+        return pgest.expect(lambda z: z + 1, q, estimator, num_samples=2, noise=noise).sum()
+
+    fast = torch.compile(run, fullgraph=True, backend="aot_eager")
+    for _ in range(3):
+        found, expected = fast(logits, compiled), run(logits, eager)
+        torch.testing.assert_close(
+            torch.autograd.grad(found, logits), torch.autograd.grad(expected, logits)
+        )
+    torch.testing.assert_close(compiled.baseline, eager.baseline)
+    assert eager.baseline > 0
 
 
 def test_a_generator_is_refused_in_compiled_code() -> None:

@@ -25,6 +25,7 @@ test: env
 bench: env
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
 	$(BIN)/python -m benchmarks.ops
+	$(BIN)/python -m benchmarks.estimators
 
 lint: env
 	$(BIN)/ruff check .
@@ -43,7 +44,7 @@ clean:
 	  { echo 'pgest needs Python 3.10 or later; name one with: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) torch numpy setuptools wheel ninja
-	PGEST_BUILD=0 $(PIP) --no-build-isolation --editable '.[text,tasks,bench,dev]'
+	PGEST_BUILD=0 $(PIP) --no-build-isolation --editable '.[text,tasks,bench,examples,dev]'
 	@touch $@
 
 .venv/extension: .venv/packages setup.py $(shell find csrc -type f)

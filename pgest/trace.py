@@ -25,7 +25,7 @@ class _Site:
 class _Cost:
     cost: Tensor
     draws: int  # how many came before it
-    nodes: list[int] | None
+    nodes: set[int] | None
 
 
 class Trace:
@@ -40,6 +40,9 @@ class Trace:
     Args:
         num_samples: S, dimension 0 of everything downstream of `expand`.
         generator: reproduces the draws; eager code only.
+
+    Samples and elements of the batch must not see each other, or the estimates are biased: batch
+    normalisation in training mode makes them.
 
     A trace serves one forward pass: after `value` it takes nothing more. It is passed by the
     caller; nothing is global.
@@ -119,9 +122,10 @@ class Trace:
         """
         self._check_open()
         last = self._sites[-1].distribution if self._sites else None
-        cost = checks.cost(cost, self._shape or (self.num_samples, *cost.shape[1:]), last)
+        batch = cost.shape[1:] if isinstance(cost, Tensor) else ()
+        cost = checks.cost(cost, self._shape or (self.num_samples, *batch), last)
         self._shape = tuple(cost.shape)
-        chosen = None if nodes is None else [self._index(node) for node in nodes]
+        chosen = None if nodes is None else {self._index(node) for node in nodes}
         self._costs.append(_Cost(cost, len(self._sites), chosen))
 
     def value(self) -> Tensor:

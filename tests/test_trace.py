@@ -161,7 +161,7 @@ def test_a_cost_weights_only_earlier_draws() -> None:
 def test_nodes_name_the_draws_that_answer() -> None:
     def build(trace: pgest.Trace, samples: list[Tensor]) -> None:
         if len(samples) == 2:
-            trace.cost(torch.full((1, 1), 5.0), nodes=[samples[0]])
+            trace.cost(torch.full((1, 1), 5.0), nodes=[samples[0], samples[0]])
             trace.cost(torch.full((1, 1), 1.0))
 
     first, last = gradients_of(build)
@@ -230,6 +230,10 @@ def test_misuse_is_named() -> None:
         trace.cost(z)
     with pytest.raises(ValueError, match="nodes must be samples that this trace's draw returned"):
         trace.cost(z.sum(-1), nodes=[z.clone()])
+    with pytest.raises(TypeError, match="cost must be a tensor, got float"):
+        trace.cost(1.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"cost must have shape \(2,\), .* got \(\)"):
+        pgest.Trace(2).cost(torch.tensor(1.0))
     with pytest.raises(ValueError, match="value needs a cost"):
         trace.value()
     trace.cost(z.sum(-1))

@@ -32,7 +32,8 @@ def expect(
 
     Args:
         f: z [n, *batch_shape, *event_shape] -> cost [n, *batch_shape], of all samples at once. n
-            belongs to the estimator (it may be the support's size): f must not assume it.
+            belongs to the estimator (it may be the support's size): f must not assume it, nor let
+            one sample's cost depend on another sample.
         distribution: `pgest.Categorical`, `OneHotCategorical` or `Bernoulli`, or torch's, the
             latter also inside `Independent`.
         estimator: a name from `pgest.estimators.registry`, or an instance.

@@ -118,7 +118,7 @@ def test_one_bit_has_the_closed_forms(p: float, t: float) -> None:
         (0.499, 0.75, 3.75e-4, 0.01167, 2.344e-7, 0.09413),
     ],
 )
-def test_one_bit_has_the_published_numbers(
+def test_one_bit_has_the_known_numbers(
     t: float, p: float, true: float, reinforce: float, rloo: float, straight_through: float
 ) -> None:
     def f(z: Tensor) -> Tensor:

@@ -8,12 +8,7 @@ probability. The noise of Gumbel-softmax is continuous; a midpoint rule stands f
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import platform
-import re
-import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 import pgest
+from benchmarks.harness import RESULTS, Candidate, environment, measure
 from pgest.estimators import Estimator, GumbelSoftmax, MovingAverage, registry
 
-RESULTS = Path(__file__).parent / "results"
 EVALUATIONS = 4
 MIDPOINTS = 200_000
 Cost = Callable[[Tensor], Tensor]
@@ -203,36 +198,30 @@ def by_hand_tuned(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
     return (cost + weight * (logp - logp.detach())).mean(0)
 
 
-def step_times(rounds: int, batch: int = 100, samples: int = 4) -> dict[str, list[float]]:
-    """Seconds of forward and backward, candidates in turns so that a slow moment hits all."""
+def step_times(budget_s: float, batch: int = 100, samples: int = 4) -> dict[str, float]:
+    """Median seconds of forward and backward, candidates in turns."""
     torch.manual_seed(0)
     net, x = Autoencoder(), torch.bernoulli(torch.full((batch, 784), 0.13))
-    candidates = {f.__name__: f for f in (with_pgest, by_hand, by_hand_tuned)}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for turn in range(rounds + 3):
-        for name, f in candidates.items():
+
+    def candidate(step: Callable[[Autoencoder, Tensor, int], Tensor]) -> Candidate:
+        def run() -> None:
             net.zero_grad()
-            start = time.perf_counter()
-            f(net, x, samples).mean().backward()
-            if turn >= 3:  # the first ones warm up
-                times[name].append(time.perf_counter() - start)
-    return times
+            step(net, x, samples).mean().backward()
+
+        return Candidate(run)
+
+    steps = {f.__name__: candidate(f) for f in (with_pgest, by_hand, by_hand_tuned)}
+    return {name: m.seconds for name, m in measure(steps, budget_s).items()}
 
 
-def machine() -> str:
-    """Processor, torch and date."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-    name = found.group(1) if found else platform.processor()
-    return f"{name}, one thread, torch {torch.__version__}, {datetime.date.today().isoformat()}"
-
-
-def report(found: list[tuple[str, list[Row]]], times: dict[str, list[float]]) -> str:
+def report(found: list[tuple[str, list[Row]]], times: dict[str, float]) -> str:
     """The page of results."""
+    facts = environment()
     lines = [
         "# Estimators: bias, spread and the time of a step",
         "",
-        f"Made by `python -m benchmarks.estimators` on {machine()}.",
+        f"Made by `python -m benchmarks.estimators` on {facts['device']}, torch {facts['torch']}, "
+        f"pgest {facts['pgest']}, {facts['date']}.",
         "",
         "Bias and standard deviation (sd) in percent of the true gradient's length, with",
         f"{EVALUATIONS} evaluations of f (`exact`: the support), enumerated. `gumbel_softmax` has",
@@ -245,29 +234,27 @@ def report(found: list[tuple[str, list[Row]]], times: dict[str, list[float]]) ->
     for name, rows in found:
         cells = (f"{0 if r.bias < 1e-9 else 100 * r.bias:.1f} | {100 * r.spread:.1f}" for r in rows)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    best = statistics.median(times["with_pgest"])
     lines += [
         "",
         "## Time of a step",
         "",
         "`rloo` with f = the decoder of a 784-200-200-200 binary autoencoder, B = 100, S = 4:",
-        "encoder, samples, decoder and backward, without the optimiser. Medians of",
-        f"{len(times['with_pgest'])} rounds in turns.",
+        "encoder, samples, decoder, backward, without the optimiser. Medians of rounds in turns.",
         "",
         "| step | milliseconds | pgest / this |",
         "|---|---:|---:|",
     ]
     for name, seconds in times.items():
-        median = statistics.median(seconds)
-        lines.append(f"| {name} | {1000 * median:.2f} | {best / median:.3f} |")
+        ratio = times["with_pgest"] / seconds
+        lines.append(f"| {name} | {1000 * seconds:.2f} | {ratio:.3f} |")
     return "\n".join(lines) + "\n"
 
 
-def main(rounds: int = 200) -> None:
+def main(budget_s: float = 30.0) -> None:
     """Measure, print, and write the page and the picture."""
     torch.set_num_threads(1)
     found = figures()
-    page = report(found, step_times(rounds))
+    page = report(found, step_times(budget_s))
     print(page)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "estimators.md").write_text(page, encoding="utf-8")

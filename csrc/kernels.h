@@ -40,8 +40,8 @@ struct TokenStatsInput {
   const bool* mask = nullptr;
 };
 
-// Statistics are float, or double for f64 logits; state is [2, num_rows]: lse, entropy (0 if not
-// asked for).
+// Statistics are float, or double for f64 logits; state is [3, num_rows]: the parts of
+// RowState, with entropy 0 if not asked for.
 struct TokenStatsForward {
   TokenStatsInput in;
   bool entropy = false;
@@ -73,7 +73,7 @@ struct Refusal {
 
 // Rows [begin, end). Each row is computed by one thread, so results never depend on their number.
 Refusal token_stats_forward_cpu(const TokenStatsForward& args, int64_t begin, int64_t end);
-void token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end);
+Refusal token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end);
 
 // Asks the operating system to back fresh memory with huge pages: page faults, not stores, are
 // what a fresh [N, V] gradient costs.

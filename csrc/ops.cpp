@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -115,22 +116,35 @@ Input make_input(const Tensor& logits, const Optional& tokens, const Optional& t
   return input;
 }
 
-template <class F>
-void over_rows(const pgest::TokenStatsInput& in, const F& f) {
-  const int64_t grain = std::max<int64_t>(1, kGrain / in.rows.vocab);
-  if (in.num_rows <= grain) return f(int64_t{0}, in.num_rows);
-  torch::stable::parallel_for(0, in.num_rows, grain, f);
-}
-
 [[noreturn]] void refuse(const pgest::Refusal& refusal, const pgest::TokenStatsInput& in) {
   const std::string row = " in row " + std::to_string(refusal.row);
   if (refusal.kind == pgest::Refusal::temperature)
-    throw std::runtime_error("pgest: temperature must be positive, got " +
+    throw std::runtime_error("pgest: temperature must be positive and finite, got " +
                              std::to_string(in.temperature[refusal.row]) + row);
   const int64_t token = in.tokens[refusal.sample * in.num_rows + refusal.row];
   throw std::runtime_error("pgest: tokens must be in [0, " + std::to_string(in.rows.vocab) +
                            ") like the last dimension of logits, got " + std::to_string(token) + row +
                            (in.num_samples > 1 ? ", sample " + std::to_string(refusal.sample) : ""));
+}
+
+// Runs a kernel over all rows, in parallel where that pays; of refusals the first row's is told.
+template <class F>
+void over_rows(const pgest::TokenStatsInput& in, const F& kernel) {
+  std::mutex guard;
+  pgest::Refusal refusal;
+  const auto range = [&](int64_t begin, int64_t end) {
+    const pgest::Refusal r = kernel(begin, end);
+    if (r.kind == pgest::Refusal::none) return;
+    const std::lock_guard<std::mutex> lock(guard);
+    if (refusal.kind == pgest::Refusal::none || r.row < refusal.row) refusal = r;
+  };
+  const int64_t grain = std::max<int64_t>(1, kGrain / in.rows.vocab);
+  if (in.num_rows <= grain) {
+    range(0, in.num_rows);
+  } else {
+    torch::stable::parallel_for(0, in.num_rows, grain, range);
+  }
+  if (refusal.kind != pgest::Refusal::none) refuse(refusal, in);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> token_stats(Tensor logits, Optional tokens,
@@ -140,7 +154,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> token_stats(Tensor logits, Optional t
   const ScalarType dtype = statistics_dtype(logits);
   const std::vector<int64_t> batch = leading(logits);
   std::vector<int64_t> state_shape = batch;
-  state_shape.insert(state_shape.begin(), 2);
+  state_shape.insert(state_shape.begin(), 3);
   const std::vector<int64_t> none{0};
 
   std::vector<int64_t> logp_shape = none;
@@ -156,15 +170,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> token_stats(Tensor logits, Optional t
   args.lse_out = lse_out.mutable_data_ptr();
   args.state_out = static_cast<double*>(state_out.mutable_data_ptr());
 
-  std::mutex guard;
-  pgest::Refusal refusal;
   over_rows(input.in, [&](int64_t begin, int64_t end) {
-    const pgest::Refusal r = pgest::token_stats_forward_cpu(args, begin, end);
-    if (r.kind == pgest::Refusal::none) return;
-    const std::lock_guard<std::mutex> lock(guard);
-    if (refusal.kind == pgest::Refusal::none || r.row < refusal.row) refusal = r;
+    return pgest::token_stats_forward_cpu(args, begin, end);
   });
-  if (refusal.kind != pgest::Refusal::none) refuse(refusal, input.in);
   return {logp_out, entropy_out, lse_out, state_out};
 }
 
@@ -177,7 +185,7 @@ Tensor run_backward(const Input& input, const Tensor& state, const Optional& gra
   const Optional by_token = packed(grad_logp, dtype, in.num_samples * in.num_rows, "grad_logp");
   const Optional by_entropy = packed(grad_entropy, dtype, in.num_rows, "grad_entropy");
   const Optional by_lse = packed(grad_lse, dtype, in.num_rows, "grad_lse");
-  const Optional saved = packed(state, ScalarType::Double, 2 * in.num_rows, "state");
+  const Optional saved = packed(state, ScalarType::Double, 3 * in.num_rows, "state");
   const std::vector<int64_t> shape =
       by_temperature ? leading(input.logits) : std::vector<int64_t>{0};
   Tensor grad_temperature = torch::stable::new_empty(input.logits, shape, ScalarType::Double);
@@ -192,7 +200,7 @@ Tensor run_backward(const Input& input, const Tensor& state, const Optional& gra
   if (by_temperature)
     args.grad_temperature = static_cast<double*>(grad_temperature.mutable_data_ptr());
   over_rows(in, [&](int64_t begin, int64_t end) {
-    pgest::token_stats_backward_cpu(args, begin, end);
+    return pgest::token_stats_backward_cpu(args, begin, end);
   });
   return grad_temperature;
 }

@@ -45,22 +45,27 @@ PGEST_HD RowSums merge(const RowSums& a, const RowSums& b, double bits_per_logit
   return {pivot, x.s0 + y.s0, x.s1 + y.s1};
 }
 
-// What the backward keeps of a row, in nats.
+// What the backward keeps of a row. lse = pivot / T + log_s0 is kept as its two parts: next to a
+// large pivot (a row masked with the lowest finite number, say) the sum would lose log_s0.
 struct RowState {
-  double lse;
-  double entropy;  // -sum p log p
+  double pivot;    // the largest logit
+  double log_s0;   // log sum exp((z - pivot) / T), in nats
+  double entropy;  // -sum p log p, in nats
 };
 
 // A row that is all -inf has lse = -inf and NaN entropy; a NaN sum makes both NaN.
-PGEST_HD RowState finish(const RowSums& sums, double temperature) {
+PGEST_HD RowState finish(const RowSums& sums) {
   const double log_s0 = log(sums.s0);
-  return {sums.pivot / temperature + log_s0, log_s0 - kLn2 * (sums.s1 / sums.s0)};
+  return {sums.pivot, log_s0, log_s0 - kLn2 * (sums.s1 / sums.s0)};
 }
 
-// log p of one token, -inf for an impossible one. Subtracting lse from the scaled logit in fp64
-// is exact enough for any logit a half or single type can hold.
+PGEST_HD double lse_of(const RowState& state, double temperature) {
+  return state.pivot / temperature + state.log_s0;
+}
+
+// log p of one token, -inf for an impossible one.
 PGEST_HD double token_logp(double z, const RowState& state, double temperature) {
-  return z / temperature - state.lse;
+  return (z - state.pivot) / temperature - state.log_s0;
 }
 
 // Upstream gradients of one row: w is their sum over the tokens chosen in it.
@@ -85,10 +90,9 @@ template <class Acc>
 PGEST_HD RowGradient<Acc> gradient(const RowState& state, const RowUpstream& up,
                                    double temperature) {
   RowGradient<Acc> g;
-  g.pivot = static_cast<Acc>(state.lse * temperature);
+  g.pivot = static_cast<Acc>(state.pivot);
   g.bits = static_cast<Acc>(kLog2E / temperature);
-  g.offset = static_cast<Acc>(
-      (static_cast<double>(g.pivot) / temperature - state.lse) * kLog2E);
+  g.offset = static_cast<Acc>(-state.log_s0 * kLog2E);
   const double with_entropy = up.entropy == 0 ? 0 : up.entropy * state.entropy;
   g.slope = static_cast<Acc>(-up.entropy * kLn2 / temperature);
   g.base = static_cast<Acc>(-(up.w - up.lse + with_entropy) / temperature);
@@ -103,17 +107,20 @@ struct RowMoments {
   double second = 0;  // sum p d^2
 };
 
-// One chosen token's w u_y. An impossible token's logit is no function of T and counts as 0.
-PGEST_HD double temperature_of_token(double weight, double z, double temperature) {
-  return z == -std::numeric_limits<double>::infinity() ? 0 : weight * (z / temperature);
+// One chosen token's w v_y, with v = (z - pivot) / T. An impossible token's logit is no function of
+// T: its u counts as 0.
+PGEST_HD double temperature_of_token(double weight, double z, double pivot, double temperature) {
+  const bool impossible = z == -std::numeric_limits<double>::infinity();
+  return weight * ((impossible ? 0 : z) - pivot) / temperature;
 }
 
-// dL/dT = -(1/T) [ sum_s w_s (u_ys - E[u]) + g_lse E[u] - g_H Var[u] ], of_tokens = sum_s w_s u_ys.
-PGEST_HD double temperature_gradient(double of_tokens, const RowUpstream& up, double lse,
+// dL/dT = -(1/T) [ sum_s w_s (u_ys - E[u]) + g_lse E[u] - g_H Var[u] ], of_tokens = sum_s w_s v_ys.
+PGEST_HD double temperature_gradient(double of_tokens, const RowUpstream& up, const RowState& state,
                                      const RowMoments& moments, double temperature) {
-  const double mean = lse + kLn2 * (moments.center + moments.first);
+  const double mean = state.log_s0 + kLn2 * (moments.center + moments.first);  // E[v]
   const double variance = kLn2 * kLn2 * (moments.second - moments.first * moments.first);
-  return -(of_tokens + (up.lse - up.w) * mean - up.entropy * variance) / temperature;
+  const double by_lse = up.lse == 0 ? 0 : up.lse * (mean + state.pivot / temperature);
+  return -(of_tokens - up.w * mean + by_lse - up.entropy * variance) / temperature;
 }
 
 }  // namespace pgest

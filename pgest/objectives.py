@@ -60,16 +60,26 @@ def reinforce_loss(
         tokens = torch.where(keep, tokens, 0)
     stats = token_stats(logits, tokens, outputs=outputs, mask=rows)
     assert stats.logp is not None
-    gain = _broadcast(weight, stats.logp) * stats.logp
+    logp, weight = stats.logp, _broadcast(weight, stats.logp)
+    if keep is not None:  # both factors: 0 * inf is NaN, in the loss or in its gradient
+        logp, weight = torch.where(keep, logp, 0.0), torch.where(keep, weight, 0.0)
+    gain = weight * logp
     if stats.entropy is not None:
-        gain = gain + entropy_coef * stats.entropy
-    if keep is not None:
-        gain = torch.where(keep, gain, 0.0)
+        entropy = stats.entropy.expand(logp.shape)
+        gain = gain + entropy_coef * (entropy if keep is None else torch.where(keep, entropy, 0.0))
     return -gain.sum() / normalizer
 
 
 def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor | None:
-    if mask is None or mask.shape == tokens.shape or mask.shape == logits.shape[:-1]:
+    for name, x in (("logits", logits), ("tokens", tokens)):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask must be a bool tensor (True counts), got {came}")
+    if mask.shape == tokens.shape or mask.shape == logits.shape[:-1]:
         return mask
     raise ValueError(
         f"mask must have shape {tuple(tokens.shape)} like tokens or {tuple(logits.shape[:-1])} "

@@ -70,8 +70,7 @@ def token_stats_backward(
 
     Returns:
         A gradient like `logits`, and one of shape [...], or None without a temperature. Both are
-        differentiable in everything but tokens and mask, to any order. A row whose gradients are
-        all 0 is not read, so that a loss may mask it afterwards.
+        differentiable in everything but tokens and mask, to any order.
     """
     u, tokens, finite = _scaled(logits, tokens, temperature, mask)
     log_p = u.log_softmax(-1)
@@ -86,8 +85,8 @@ def token_stats_backward(
     if grad_logp is not None and tokens is not None:
         w = grad_logp if grad_logp.dim() == u.dim() else grad_logp[None]
         du = (du - w.sum(0)[..., None] * p).scatter_add(-1, _last(tokens, u), w.movedim(0, -1))
-    read = _upstream(mask, grad_logp, grad_entropy, grad_lse, u)
-    du = torch.where(read[..., None], du, 0.0)
+    if mask is not None:
+        du = torch.where(mask[..., None], du, 0.0)
     if temperature is None:
         return du.to(logits.dtype), None
     inverse = 1 / temperature.to(u.dtype).expand(u.shape[:-1])
@@ -112,21 +111,6 @@ def _scaled(
         t = (t if mask is None else torch.where(mask, t, 1.0))[..., None]
         z, finite = z / t.detach(), finite / t
     return torch.where(impossible, z, finite), tokens, finite
-
-
-def _upstream(
-    mask: Tensor | None,
-    grad_logp: Tensor | None,
-    grad_entropy: Tensor | None,
-    grad_lse: Tensor | None,
-    u: Tensor,
-) -> Tensor:
-    """The rows [...] that have a gradient: a row without one stays 0 even where it holds a NaN."""
-    read = torch.zeros_like(u[..., 0], dtype=torch.bool)
-    for grad in (grad_logp, grad_entropy, grad_lse):
-        if grad is not None:
-            read = read | ((grad != 0).any(0) if grad.dim() == u.dim() else grad != 0)
-    return read if mask is None else read & mask
 
 
 def _last(tokens: Tensor, u: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ all rows. A new op is a new row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ import pgest
 from pgest import reference
 
 Outputs = tuple[Tensor, ...]
+HALF = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,38 @@ TABLE = (
         compile_backend="aot_eager",
     ),
 )
+
+rows = pytest.mark.parametrize("op", TABLE, ids=[op.name for op in TABLE])
+
+
+def differentiable(x: Inputs) -> tuple[Tensor, ...]:
+    return x.logits, *x.extras
+
+
+def with_values(x: Inputs, values: tuple[Tensor, ...]) -> Inputs:
+    return replace(x, logits=values[0], extras=tuple(values[1:]))
+
+
+def as_leaves(x: Inputs) -> Inputs:
+    return with_values(x, tuple(t.detach().requires_grad_() for t in differentiable(x)))
+
+
+def weighted(outputs: Outputs) -> Tensor:
+    """A scalar that gives every entry of every output its own upstream gradient."""
+    total = outputs[0].new_zeros(())
+    for i, out in enumerate(outputs):
+        weight = torch.linspace(-1 + 0.1 * i, 1, out.numel(), dtype=out.dtype).view(out.shape)
+        total = total + (weight * out).sum()
+    return total
+
+
+def gradients(outputs: Outputs, x: Inputs) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(weighted(outputs), differentiable(x))
+
+
+def in_float64(x: Inputs) -> Inputs:
+    return with_values(x, tuple(t.double() for t in differentiable(x)))
+
+
+def largest(x: Tensor) -> float:
+    return float(x.detach().double().abs().max())

@@ -71,6 +71,23 @@ def test_logits_lost_to_their_gradient_cannot_be_used_again() -> None:
         logp.backward()
 
 
+def test_a_second_backward_is_refused_under_saved_tensor_hooks_too() -> None:
+    leaf, tokens = example(requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        logp = pgest.token_logp(leaf * 1, tokens, grad_inplace=True).sum()
+    logp.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward only"):
+        logp.backward()
+
+
+def test_logits_without_a_gradient_are_left_alone() -> None:
+    logits, tokens = example()
+    before, temperature = logits.clone(), torch.tensor(0.7, requires_grad=True)
+    pgest.token_logp(logits, tokens, temperature=temperature, grad_inplace=True).sum().backward()
+    assert torch.equal(logits, before)
+    assert temperature.grad is not None
+
+
 def test_grad_inplace_is_refused_where_it_would_be_wrong() -> None:
     leaf, tokens = example(requires_grad=True)
     with pytest.raises(ValueError, match="grad_inplace=True would overwrite"):
@@ -85,6 +102,9 @@ def test_grad_inplace_is_refused_where_it_would_be_wrong() -> None:
     expanded = (leaf[:1] * 1).expand(4, 3, 6)
     with pytest.raises(ValueError, match=r"grad_inplace=True .* expanded"):
         pgest.token_logp(expanded, tokens, grad_inplace=True)
+    overlapping = (leaf * 1).flatten().unfold(0, 6, 1)
+    with pytest.raises(ValueError, match=r"grad_inplace=True .* overlapping"):
+        pgest.token_logp(overlapping, torch.zeros(67, dtype=torch.long), grad_inplace=True)
     strided = (leaf * 1).movedim(-1, 0).contiguous().movedim(0, -1)
     with pytest.raises(ValueError, match=r"grad_inplace=True .* stride 1"):
         pgest.token_logp(strided, tokens, grad_inplace=True)

@@ -70,6 +70,22 @@ def test_what_is_masked_does_not_count(per_sample: bool) -> None:
     torch.testing.assert_close(grad, torch.autograd.grad(expected, clean)[0])
 
 
+def test_masked_infinities_reach_neither_gradient() -> None:
+    logits = example().detach()
+    logits[1, 0] = -math.inf  # the token that stands in for a masked one
+    logits.requires_grad_()
+    tokens = torch.tensor([[0, 1, 2], [3, 2, 0]])
+    mask = torch.tensor([[True, False, True], [True, True, True]])
+    weight = torch.ones(2, 3, dtype=torch.float64)
+    weight[0, 1] = math.nan
+    weight.requires_grad_()
+    loss = reinforce_loss(logits, tokens, weight, mask=mask, entropy_coef=0.1)
+    by_logits, by_weight = torch.autograd.grad(loss, (logits, weight))
+    assert by_logits.isfinite().all()
+    assert by_weight.isfinite().all()
+    assert by_weight[0, 1] == 0
+
+
 def test_the_weight_learns() -> None:
     logits = example()
     tokens = torch.tensor([0, 1, 2])
@@ -97,5 +113,7 @@ def test_misuse_is_refused_by_name() -> None:
         reinforce_loss(logits, tokens, torch.ones(2))
     with pytest.raises(TypeError, match="weight must be a tensor, got float"):
         reinforce_loss(logits, tokens, 1.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"mask must be a bool tensor .* got list"):
+        reinforce_loss(logits, tokens, torch.ones(3), mask=[True] * 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"mask must have shape \(3,\) .* got \(1, 3\)"):
         reinforce_loss(logits, tokens, torch.ones(3), mask=torch.ones(1, 3, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""The drop-in names give what TRL's own functions give, as their definition says."""
+"""The drop-in names give what their definition in plain PyTorch gives."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ def test_row_mask_gives_zero(k: int | None) -> None:
     for row_mask in (mask, mask.long()):
         out = pgest.selective_log_softmax(unread, index, row_mask=row_mask)
         torch.testing.assert_close(out, expected)
+
+
+def test_masked_ids_may_be_anything() -> None:
+    logits, index = example(4)
+    mask = torch.ones(2, 5, 4, dtype=torch.bool)
+    mask[1, 1, 2] = False
+    expected = torch.where(mask, definition(logits, index), 0.0)
+    out = pgest.selective_log_softmax(logits, torch.where(mask, index, -100), row_mask=mask)
+    torch.testing.assert_close(out, expected)
 
 
 @pytest.mark.parametrize("entropy_requires_grad", [True, False])

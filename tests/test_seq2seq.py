@@ -195,3 +195,28 @@ def test_merging_refuses_shapes_that_do_not_belong_together() -> None:
     tokens = torch.zeros(3, 2, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"got \(3, 2, 4\), \(3, 2, 4\) and \(2, 3\)"):
         distinct(tokens, tokens.bool(), torch.zeros(2, 3))
+
+
+def test_a_nan_weight_is_kept_for_the_loss_to_show() -> None:
+    tokens = torch.tensor([[[4, 1]], [[4, 1]], [[5, 1]]])
+    weight = torch.tensor([[torch.nan], [1.0], [1.0]])
+    merged = distinct(tokens, tokens > 0, weight)
+    assert merged.weight.isnan().tolist() == [True, False]
+
+
+def test_small_weights_beside_large_ones_are_kept() -> None:
+    tokens = torch.tensor([[[4, 1]], [[5, 1]]])
+    merged = distinct(tokens, tokens > 0, torch.tensor([[1.0], [1e-9]]))
+    assert sorted(merged.weight.tolist()) == pytest.approx([1e-9, 1.0])
+
+
+def test_no_rows_to_merge() -> None:
+    empty = torch.zeros(3, 0, 2, dtype=torch.int64)
+    assert len(distinct(empty, empty > 0, torch.zeros(3, 0)).weight) == 0
+
+
+@pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
+def test_a_row_without_a_possible_token_is_refused(bad: float) -> None:
+    state = (torch.zeros(2, 1),)
+    with pytest.raises(ValueError, match=r"at least one possible token.* at position 0"):
+        sample(lambda t, s: (torch.full((2, 3), bad), s), state, bos=0, eos=1, max_length=2)

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pgest
 from pgest import reference
+from pgest.ops import library
 
 
 def example(samples: int | None = None, vocab: int = 6, **options: Any) -> tuple[Tensor, Tensor]:
@@ -162,8 +163,8 @@ MISUSE: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, r"V >= 1, got \(4, 3, 0\)", {"logits": LOGITS[..., :0]}),
     (ValueError, r'tokens must be a tensor when outputs ask for "logp"', {"tokens": None}),
     (TypeError, "tokens must be an integer tensor, got list", {"tokens": [1]}),
-    (TypeError, "tokens must be an integer tensor, got torch.float32", {"tokens": TOKENS.float()}),
-    (TypeError, "tokens must be an integer tensor, got torch.bool", {"tokens": TOKENS > 1}),
+    (TypeError, "tokens must be int64, .* got torch.float32", {"tokens": TOKENS.float()}),
+    (TypeError, "tokens must be int64, .* got torch.bool", {"tokens": TOKENS > 1}),
     (
         ValueError,
         r"tokens must have shape \(4, 3\) .* \(S, 4, 3\) for S samples, got \(3, 4\)",
@@ -177,6 +178,7 @@ MISUSE: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, r"outputs must be names from .* got 'prob'", {"outputs": ("prob",)}),
     (ValueError, r"outputs must be a sequence of names .* got 'logp'", {"outputs": "logp"}),
     (ValueError, r"outputs must be a sequence of names .* got \(\)", {"outputs": ()}),
+    (ValueError, "outputs must be a sequence of names .* got None", {"outputs": None}),
     (TypeError, "mask must be a bool tensor .* got torch.float32", {"mask": TOKENS.float()}),
     (ValueError, r"mask must have shape \(4, 3\) .* got \(3,\)", {"mask": torch.ones(3).bool()}),
     (TypeError, "temperature must be a number or a tensor, got str", {"temperature": "hot"}),
@@ -190,7 +192,7 @@ MISUSE: list[tuple[type[Exception], str, dict[str, Any]]] = [
     ),
     (
         ValueError,
-        r"temperature must be positive, got -1\.0+ in row 7",
+        r"temperature must be positive and finite, got -1\.0+ in row 7",
         {"temperature": torch.ones(12).index_fill(0, torch.tensor(7), -1.0).view(4, 3)},
     ),
 ]
@@ -205,6 +207,23 @@ def test_misuse_is_refused_by_name(
     with pytest.raises(kind, match=message) as error:
         pgest.token_stats(logits, tokens, **arguments)
     assert not re.search(r"\.cpp|\.h:", str(error.value)), "source paths are for developers"
+
+
+@pytest.mark.parametrize("change", ["tokens", "temperature"])
+def test_the_reference_path_refuses_the_same_values(change: str) -> None:
+    tokens, temperature = TOKENS.clone(), torch.ones(4, 3, dtype=torch.float64)
+    (tokens if change == "tokens" else temperature)[2, 1] = -7
+    with pytest.raises(ValueError, match=rf"{change} must be .* got -7"):
+        library._token_stats(LOGITS, tokens, temperature, None, True)
+
+
+def test_tokens_that_changed_since_the_forward_are_refused() -> None:
+    logits, tokens = example(requires_grad=True)
+    buffer = tokens.numpy()
+    logp = pgest.token_logp(logits, tokens).sum()
+    buffer[:] = -(10**10)  # numpy's writes do not count for autograd
+    with pytest.raises(ValueError, match=r"tokens must be in \[0, 6\)"):
+        logp.backward()
 
 
 def test_the_first_bad_token_is_named_whatever_the_threads() -> None:

@@ -2,6 +2,7 @@
 // from memory once, whatever its length.
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "../row.h"
@@ -97,20 +98,20 @@ PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, 
     const bool live = !in.mask || in.mask[r];
     const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
     const double temperature = in.temperature ? in.temperature[r] : 1.0;
-    if (live && !(temperature > 0)) return {Refusal::temperature, r, 0};
-    RowState state{0, 0};
-    if (live)
-      state = finish(row_sums<kEntropy>(row, in.rows.vocab, kLog2E / temperature), temperature);
+    if (live && !(temperature > 0 && std::isfinite(temperature))) return {Refusal::temperature, r, 0};
+    RowState state{0, 0, 0};
+    if (live) state = finish(row_sums<kEntropy>(row, in.rows.vocab, kLog2E / temperature));
     for (int64_t s = 0; s < in.num_samples; ++s) {
       const int64_t at = s * in.num_rows + r;
       const int64_t token = in.tokens[at];
       if (live && (token < 0 || token >= in.rows.vocab)) return {Refusal::token, r, s};
       logp_out[at] = live ? token_logp(value(row[token]), state, temperature) : 0;
     }
-    lse_out[r] = static_cast<Acc<T>>(state.lse);
+    lse_out[r] = static_cast<Acc<T>>(live ? lse_of(state, temperature) : 0);
     if (kEntropy) entropy_out[r] = static_cast<Acc<T>>(state.entropy);
-    args.state_out[r] = state.lse;
-    args.state_out[in.num_rows + r] = kEntropy ? state.entropy : 0;
+    args.state_out[r] = state.pivot;
+    args.state_out[in.num_rows + r] = state.log_s0;
+    args.state_out[2 * in.num_rows + r] = kEntropy ? state.entropy : 0;
   }
   return {};
 }
@@ -209,7 +210,7 @@ class ChosenGradients {
 };
 
 template <bool kEntropy, bool kTemperature, class T>
-PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
+PGEST_CLONES Refusal backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
   using A = Acc<T>;
   const TokenStatsInput& in = args.in;
   const auto* grad_entropy = static_cast<const A*>(args.grad_entropy);
@@ -231,12 +232,17 @@ PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, i
       continue;
     }
     const double temperature = in.temperature ? in.temperature[r] : 1.0;
-    const RowState state{args.state[r], args.state[in.num_rows + r]};
+    const RowState state{args.state[r], args.state[in.num_rows + r],
+                         args.state[2 * in.num_rows + r]};
     double of_tokens = 0;
     for (int64_t k = 0; k < chosen.count(); ++k) {
+      // Checked again: the caller may have written over the tokens since the forward.
+      const int64_t token = chosen.token(k);
+      if (token < 0 || token >= in.rows.vocab) return {Refusal::token, r, k};
       up.w += chosen.weight(k);
       if (kTemperature)
-        of_tokens += temperature_of_token(chosen.weight(k), value(row[chosen.token(k)]), temperature);
+        of_tokens += temperature_of_token(chosen.weight(k), value(row[token]), state.pivot,
+                                          temperature);
     }
     const RowGradient<A> c = gradient<A>(state, up, temperature);
     chosen_gradients.take(row, chosen, temperature);
@@ -245,8 +251,9 @@ PGEST_CLONES void backward_rows(const TokenStatsBackward& args, int64_t begin, i
     chosen_gradients.template put<kEntropy>(out, c);
     if (kTemperature)
       args.grad_temperature[r] =
-          temperature_gradient(of_tokens, up, state.lse, moments, temperature);
+          temperature_gradient(of_tokens, up, state, moments, temperature);
   }
+  return {};
 }
 
 template <class T>
@@ -256,7 +263,7 @@ Refusal forward(const TokenStatsForward& args, int64_t begin, int64_t end) {
 }
 
 template <class T>
-void backward(const TokenStatsBackward& args, int64_t begin, int64_t end) {
+Refusal backward(const TokenStatsBackward& args, int64_t begin, int64_t end) {
   if (args.grad_entropy)
     return args.grad_temperature ? backward_rows<true, true, T>(args, begin, end)
                                  : backward_rows<true, false, T>(args, begin, end);
@@ -276,13 +283,14 @@ Refusal token_stats_forward_cpu(const TokenStatsForward& args, int64_t begin, in
   return {};
 }
 
-void token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end) {
+Refusal token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end) {
   switch (args.in.dtype) {
     case DType::f64: return backward<double>(args, begin, end);
     case DType::f32: return backward<float>(args, begin, end);
     case DType::bf16: return backward<BFloat16>(args, begin, end);
     case DType::f16: return backward<Half>(args, begin, end);
   }
+  return {};
 }
 
 }  // namespace pgest

@@ -5,7 +5,8 @@ Shapes and dtypes only: values are checked inside the kernel, without a synchron
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def tokens(x: Any, logits: Tensor, needed: bool) -> Tensor | None:
     if not isinstance(x, Tensor):
         raise TypeError(f"tokens must be an integer tensor, got {type(x).__name__}")
     if x.dtype not in _INTEGERS:
-        raise TypeError(f"tokens must be an integer tensor, got {x.dtype}")
+        raise TypeError(f"tokens must be int64, int32, int16, int8 or uint8, got {x.dtype}")
     batch = logits.shape[:-1]
     if x.shape != batch and (x.dim() != logits.dim() or x.shape[1:] != batch):
         raise ValueError(
@@ -45,13 +46,17 @@ def tokens(x: Any, logits: Tensor, needed: bool) -> Tensor | None:
     return x if x.dtype == torch.int64 else x.to(torch.int64)
 
 
-def outputs(x: Sequence[str], known: tuple[str, ...]) -> None:
-    """A non-empty sequence of known names."""
-    if isinstance(x, str) or not x:
+def outputs(x: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    """A non-empty sequence of known names, as a tuple."""
+    if isinstance(x, str) or not isinstance(x, Iterable):
         raise ValueError(f"outputs must be a sequence of names from {known}, got {x!r}")
-    for name in x:
+    names = tuple(x)
+    if not names:
+        raise ValueError(f"outputs must be a sequence of names from {known}, got {x!r}")
+    for name in names:
         if name not in known:
             raise ValueError(f"outputs must be names from {known}, got {name!r}")
+    return names
 
 
 def mask(x: Any, logits: Tensor) -> Tensor | None:
@@ -83,13 +88,14 @@ def temperature(x: Any, logits: Tensor) -> Tensor | None:
                 f"temperature must be a number or broadcastable to {_shape(batch)} like "
                 f"logits[..., 0], got shape {_shape(x)}"
             ) from None
-    if isinstance(x, bool) or not isinstance(x, (int, float)):
+    if isinstance(x, bool) or not isinstance(x, Real):
         raise TypeError(f"temperature must be a number or a tensor, got {type(x).__name__}")
-    if not 0 < x < float("inf"):
+    value = float(x)
+    if not 0 < value < float("inf"):
         raise ValueError(f"temperature must be positive and finite, got {x}")
-    if x == 1:
+    if value == 1:
         return None
-    return torch.full((), x, dtype=torch.float64, device=logits.device).expand(batch)
+    return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)
 
 
 def grad_inplace(logits: Tensor) -> None:
@@ -109,8 +115,22 @@ def grad_inplace(logits: Tensor) -> None:
             f"grad_inplace=True needs logits with stride 1 in the last dimension, got strides "
             f"{logits.stride()}"
         )
-    if any(n > 1 and s == 0 for n, s in zip(logits.shape, logits.stride(), strict=True)):
-        raise ValueError("grad_inplace=True needs logits of their own memory, got an expanded view")
+    if _overlaps(logits):
+        raise ValueError(
+            "grad_inplace=True needs logits whose elements share no memory, got an expanded "
+            f"or overlapping view with shape {_shape(logits)} and strides {logits.stride()}"
+        )
+
+
+def _overlaps(x: Tensor) -> bool:
+    """Whether two indices may mean one place in memory; False only where that is certain."""
+    extent = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size > 1:
+            if stride < extent:
+                return True
+            extent += (size - 1) * stride
+    return False
 
 
 def _same_device(name: str, x: Tensor, logits: Tensor) -> None:

@@ -18,13 +18,19 @@ class ForwardInplace(Function):
     backward, another node that saved them) into its own error.
     """
 
-    forward = EagerForward.forward
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        ctx.consumed = False
+        return EagerForward.forward(ctx, *args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise ValueError("grad_inplace=True does not support create_graph=True")
         logits, tokens, temperature, mask, state = ctx.saved_tensors
+        if ctx.consumed:  # saved-tensor hooks switch torch's own check off
+            raise RuntimeError("grad_inplace=True has overwritten the logits: one backward only")
+        ctx.consumed = True
         by_temperature = ctx.needs_input_grad[2]
         grad_logits = logits.detach()
         grad_temperature = call(

@@ -102,7 +102,7 @@ def _outputs(logits: Tensor, tokens: Tensor | None, entropy: bool) -> tuple[Tens
         logits.new_empty((0,) if tokens is None else tokens.shape, dtype=dtype),
         logits.new_empty(batch if entropy else (0,), dtype=dtype),
         logits.new_empty(batch, dtype=dtype),
-        logits.new_empty((2, *batch), dtype=torch.float64),
+        logits.new_empty((3, *batch), dtype=torch.float64),
     )
 
 
@@ -114,6 +114,7 @@ def _token_stats(
     entropy: bool,
 ) -> tuple[Tensor, ...]:
     _tell_once()
+    _check_values(logits, tokens, temperature, mask)
     with torch.no_grad():
         values = reference.token_stats(logits, tokens, temperature, mask)
     outputs = _outputs(logits, tokens, entropy)
@@ -122,6 +123,37 @@ def _token_stats(
             output.copy_(value)
     outputs[3].zero_()  # the reference's backward starts from the logits
     return outputs
+
+
+def _check_values(
+    logits: Tensor, tokens: Tensor | None, temperature: Tensor | None, mask: Tensor | None
+) -> None:
+    """What the CPU kernels refuse; elsewhere a check would synchronise."""
+    if logits.device.type != "cpu":
+        return
+    live = torch.ones(logits.shape[:-1], dtype=torch.bool) if mask is None else mask
+    if temperature is not None:
+        bad = live & ~((temperature > 0) & temperature.isfinite())
+        if bad.any():
+            row = int(bad.flatten().nonzero()[0])
+            value = temperature.flatten()[row].item()
+            raise ValueError(f"temperature must be positive and finite, got {value} in row {row}")
+    if tokens is not None:
+        bad = live & ((tokens < 0) | (tokens >= logits.shape[-1]))
+        if bad.any():
+            raise ValueError(
+                f"tokens must be in [0, {logits.shape[-1]}) like the last dimension of logits, "
+                f"got {tokens[bad][0].item()}"
+            )
+
+
+def _upstream(logits: Tensor, mask: Tensor | None, grads: tuple[Tensor | None, ...]) -> Tensor:
+    """The rows [...] that are live and have a gradient."""
+    read = torch.zeros(logits.shape[:-1], dtype=torch.bool, device=logits.device)
+    for grad in grads:
+        if grad is not None:
+            read = read | ((grad != 0).any(0) if grad.dim() == logits.dim() else grad != 0)
+    return read if mask is None else read & mask
 
 
 def _token_stats_backward(
@@ -137,8 +169,12 @@ def _token_stats_backward(
 ) -> tuple[Tensor, Tensor]:
     _tell_once()
     with torch.no_grad():
+        grads = (grad_logp, grad_entropy, grad_lse)
+        # A row without a gradient stays 0 even where it holds a NaN, as in the kernels: a loss may
+        # mask it afterwards. Not in the definition: the second order needs these rows.
+        read = _upstream(logits, mask, grads)
         grad_logits, grad_temperature = reference.token_stats_backward(
-            logits, tokens, temperature, mask, grad_logp, grad_entropy, grad_lse
+            logits, tokens, temperature, read, *grads
         )
     if grad_temperature is None or not by_temperature:
         grad_temperature = logits.new_empty(0)

@@ -33,8 +33,9 @@ def selective_log_softmax(
         >>> selective_log_softmax(torch.zeros(1, 4), torch.tensor([[0, 3]])).shape
         torch.Size([1, 2])
     """
-    tokens = _tokens(logits, index)
+    _check_tensors(logits, index, row_mask)
     rows, entries = _masks(logits, index, row_mask)
+    tokens = _tokens(logits, index if entries is None else torch.where(entries, index, 0))
     logp = token_stats(logits, tokens, outputs=("logp",), temperature=temperature, mask=rows).logp
     assert logp is not None
     logp = logp if index.dim() < logits.dim() else logp.movedim(0, -1)
@@ -67,6 +68,7 @@ def selective_log_softmax_and_entropy(
         >>> round(float(entropy), 3)
         1.386
     """
+    _check_tensors(logits, index, row_mask)
     if index.shape != logits.shape[:-1]:
         raise ValueError(
             f"index must have shape {tuple(logits.shape[:-1])} like logits[..., 0], "
@@ -80,6 +82,12 @@ def selective_log_softmax_and_entropy(
     assert logp is not None
     assert entropy is not None
     return logp, entropy if entropy_requires_grad else entropy.detach()
+
+
+def _check_tensors(logits: Tensor, index: Tensor, row_mask: Tensor | None) -> None:
+    for name, x in (("logits", logits), ("index", index), ("row_mask", row_mask)):
+        if not isinstance(x, Tensor) and not (name == "row_mask" and x is None):
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
 
 
 def _tokens(logits: Tensor, index: Tensor) -> Tensor:

@@ -80,12 +80,12 @@ def token_stats(
         [-0.09, -0.245, 0.335]
     """
     checks.logits(logits)
+    outputs = checks.outputs(outputs, OUTPUTS)
     tokens = checks.tokens(tokens, logits, needed="logp" in outputs)
-    checks.outputs(outputs, OUTPUTS)
     mask = checks.mask(mask, logits)
     scale = checks.temperature(temperature, logits)
     args = (logits, tokens if "logp" in outputs else None, scale, mask, "entropy" in outputs)
-    if grad_inplace:
+    if grad_inplace and logits.requires_grad:
         checks.grad_inplace(logits)
         results = ForwardInplace.apply(*args)
     else:

@@ -91,6 +91,8 @@ class PolicyGradient:
             generator=generator,
         )
         reward, figures = task.reward(draw, batch)
+        if not reward.isfinite().all():
+            raise ValueError(f"reward must be finite, got {reward[~reward.isfinite()][0].item()}")
         # -log p is an unbiased estimate of the entropy, and its score-function gradient is exact:
         # the mean over samples of (-log p - 1) grad log p, of which the baseline takes the -1.
         gain = reward - self.config.entropy_coef * draw.logp.sum(-1)

@@ -119,6 +119,11 @@ def _decode(
     while live.numel() and length < max_length:
         logits, state = step(last, state)
         logp = logits.float().log_softmax(-1)
+        if logp.isnan().any():
+            raise ValueError(
+                "step must give every row at least one possible token, got a row of -inf, or one "
+                f"with NaN or inf, at position {length}"
+            )
         chosen = choose(logp, row)
         tokens[length, live] = chosen
         mask[length, live] = True

@@ -58,6 +58,7 @@ def distinct(tokens: Tensor, mask: Tensor, weight: Tensor) -> Distinct:
     summed = weight.new_zeros(len(merged)).index_add_(0, inverse, weight.detach().flatten())
     kept_mask = torch.zeros_like(merged[:, 1:], dtype=torch.bool)
     kept_mask[inverse] = mask.flatten(0, 1)
-    # Weights that cancel leave rounding behind: nothing that small moves a float32 gradient.
-    keep = summed.abs() > torch.finfo(weight.dtype).eps * weight.detach().abs().max()
+    # Weights that cancel leave rounding behind. A NaN is kept: the loss must show it.
+    size = weight.new_zeros(len(merged)).index_add_(0, inverse, weight.detach().abs().flatten())
+    keep = ~(summed.abs() <= torch.finfo(weight.dtype).eps * size)
     return Distinct(merged[keep, 0], merged[keep, 1:], kept_mask[keep], summed[keep])

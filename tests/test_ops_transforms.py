@@ -1,0 +1,87 @@
+"""Every row of the op table under torch.compile, vmap, torch.func and forward mode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch._functorch.config
+import torch._inductor.config
+from op_table import Inputs, Op, Outputs, as_leaves, differentiable, gradients, rows, weighted
+from torch import Tensor
+
+
+# The compiler's caches on disk do not know when an op's own shapes change.
+@torch._inductor.config.patch(fx_graph_cache=False)
+@torch._functorch.config.patch(enable_autograd_cache=False)
+@rows
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_compiles_to_one_graph(op: Op, dtype: torch.dtype) -> None:
+    torch._dynamo.reset()
+
+    def loss(logits: Tensor, tokens: Tensor, *extras: Tensor) -> Tensor:
+        return weighted(op.run(Inputs(logits * 1.5, tokens, extras)))
+
+    compiled = torch.compile(loss, fullgraph=True, backend=op.compile_backend)
+    for batch in ((2, 3), (4, 3), (5, 6)):  # the second call makes shapes dynamic
+        x = as_leaves(op.inputs(dtype, batch=batch))
+        values = differentiable(x)
+        ours = torch.autograd.grad(compiled(x.logits, x.tokens, *x.extras), values)
+        eager = torch.autograd.grad(loss(x.logits, x.tokens, *x.extras), values)
+        torch.testing.assert_close(ours, eager)
+    frames = torch._dynamo.utils.counters["frames"]
+    assert frames["total"] == frames["ok"] <= 2, "recompiled for every shape"
+
+
+@rows
+def test_vmap_over_any_argument(op: Op) -> None:
+    x = op.inputs(batch=(4, 3), samples=2)
+    values = differentiable(x)
+
+    def run(logits: Tensor, tokens: Tensor, *extras: Tensor) -> Outputs:
+        return op.run(Inputs(logits, tokens, extras))
+
+    every = torch.vmap(run, in_dims=(0, 1, *(0 for _ in x.extras)))(x.logits, x.tokens, *x.extras)
+    one_by_one = [run(x.logits[i], x.tokens[:, i], *(e[i] for e in x.extras)) for i in range(4)]
+    for i, out in enumerate(every):
+        torch.testing.assert_close(out, torch.stack([o[i] for o in one_by_one]))
+    tokens = torch.stack([x.tokens, 6 - x.tokens])
+    shared = torch.vmap(run, in_dims=(None, 0, *(None for _ in x.extras)))(
+        x.logits, tokens, *x.extras
+    )
+    for i, out in enumerate(shared):
+        torch.testing.assert_close(
+            out, torch.stack([run(values[0], t, *x.extras)[i] for t in tokens])
+        )
+
+
+@rows
+def test_torch_func_agrees_with_autograd(op: Op) -> None:
+    x = as_leaves(op.inputs(batch=(3,), vocab=4))
+
+    def loss(logits: Tensor, tokens: Tensor, *extras: Tensor) -> Tensor:
+        return weighted(op.run(Inputs(logits, tokens, extras)))
+
+    plain = tuple(t.detach() for t in differentiable(x))
+    grads = torch.func.grad(loss, argnums=0)(plain[0], x.tokens, *plain[1:])
+    torch.testing.assert_close(grads, gradients(op.run(x), x)[0])
+    per_row = torch.vmap(torch.func.grad(loss))(plain[0], x.tokens, *plain[1:])
+    assert per_row.shape == plain[0].shape
+
+    def define(logits: Tensor) -> Tensor:
+        return weighted(op.define(Inputs(logits, x.tokens, plain[1:])))
+
+    hessian = torch.func.jacrev(torch.func.jacrev(loss))(plain[0], x.tokens, *plain[1:])
+    torch.testing.assert_close(hessian, torch.func.jacrev(torch.func.jacrev(define))(plain[0]))
+
+
+@rows
+def test_forward_mode_is_refused(op: Op) -> None:
+    x = op.inputs()
+
+    def run(logits: Tensor) -> Outputs:
+        return op.run(replace(x, logits=logits))
+
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(run, (x.logits,), (x.logits,))

@@ -86,18 +86,18 @@ class Here:
 
     def _loop(self) -> float:
         """The mean of as many calls as take a while; one if it takes long."""
-        self.candidate.prepare()
-        calls, start = 0, time.perf_counter()
-        while True:
+        calls, elapsed = 0, 0.0
+        while elapsed < LONG_ENOUGH_S:
+            self.candidate.prepare()
+            start = time.perf_counter()
             self.candidate.run()
+            elapsed += time.perf_counter() - start
             calls += 1
-            elapsed = time.perf_counter() - start
-            if elapsed > LONG_ENOUGH_S:
-                return elapsed / calls
+        return elapsed / calls
 
 
 def _peak_bytes(candidate: Candidate) -> int | None:
-    """Growth of the resident set's high-water mark during a call; None where /proc is missing."""
+    """Growth of the resident set in a call, beyond what the process held; None if unknown."""
     candidate.prepare()
     candidate.run()  # buffers that stay are not part of a call
     candidate.prepare()

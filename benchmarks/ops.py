@@ -214,7 +214,10 @@ a process of its own; "x eager" is the time of eager
 PyTorch divided by pgest's, so more than 1 means that pgest is faster. THP: the other side runs
 with THP_MEM_ALLOC_ENABLE=1, its best allocator; pgest runs with the default one. f+b is forward
 and backward from a sum; a fresh gradient is new memory, a reused one is `grad_inplace=True`. GB/s
-counts the bytes that must move (one read; f+b: two reads and a write), Gelem/s the exponentials."""
+counts the bytes that must move (one read; f+b: two reads and a write), Gelem/s the exponentials.
+Ceilings are what torch's own sum and copy reach here. Ratios of one run scatter by a fifth or so on
+a shared machine. Peak memory is what the process grew by: memory that its allocator kept from an
+earlier call is not in it."""
 
 
 def write(rows: list[dict[str, Any]], folder: Path) -> str:

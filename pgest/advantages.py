@@ -20,7 +20,8 @@ def leave_one_out(reward: Tensor, dim: int = 0) -> Tensor:
         The weights, like `reward`; they sum to 0 along `dim`. Nothing is detached.
 
     Raises:
-        ValueError: for S < 2, where no other sample is left to average, or an integer reward.
+        ValueError: for S < 2, where no other sample is left to average.
+        TypeError: for anything but a floating-point tensor.
 
     Source: Kool, van Hoof and Welling 2019 (ICLR workshop, "Buy 4 REINFORCE samples, get a
     baseline for free!"); Ahmadian et al. 2024 (arXiv 2402.14740).
@@ -56,7 +57,8 @@ def self_critical(reward: Tensor, greedy_reward: Tensor) -> Tensor:
 
     Raises:
         ValueError: for a shape of `greedy_reward` other than `reward`'s without its first
-            dimension, or an integer reward.
+            dimension.
+        TypeError: for anything but floating-point tensors.
 
     Source: Rennie et al. 2017 (arXiv 1612.00563).
 
@@ -76,5 +78,6 @@ def self_critical(reward: Tensor, greedy_reward: Tensor) -> Tensor:
 
 
 def _check_floating(name: str, value: Tensor) -> None:
-    if not value.is_floating_point():
-        raise ValueError(f"{name} must be a floating-point tensor, got {value.dtype}")
+    came = value.dtype if isinstance(value, Tensor) else type(value).__name__
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {came}")

@@ -34,10 +34,8 @@ class Finding:
 
 def compiler() -> Finding:
     """The C++ compiler that a build from source would use."""
-    candidates = [os.environ.get("CXX", ""), "c++", "g++", "clang++"]
-    commands = (shlex.split(candidate) for candidate in candidates if candidate)
-    command = next((words for words in commands if shutil.which(words[0])), None)
-    if command is None:
+    command = shlex.split(os.environ.get("CXX") or "c++")
+    if shutil.which(command[0]) is None:
         advice = "a build from source needs a C++20 compiler: install g++ or clang++, or set CXX"
         return Finding("compiler", "none", advice)
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
@@ -60,8 +58,8 @@ def engine(info: Mapping[str, Any]) -> Iterator[Finding]:
 def cuda(built: bool, devices: int) -> Finding:
     """Whether the extension and torch can use a GPU."""
     value = f"{'built in' if built else 'not built in'}; torch sees {devices or 'no'} GPU"
-    advice = "build again with nvcc on the PATH and PGEST_CUDA=1" if devices and not built else ""
-    return Finding("CUDA", value, advice)
+    advice = "this version has no CUDA kernels: on a GPU the ops run in plain PyTorch"
+    return Finding("CUDA", value, advice if devices and not built else "")
 
 
 def huge_pages(setting: str) -> Finding:

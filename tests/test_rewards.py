@@ -95,3 +95,16 @@ def test_missing_rapidfuzz_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
     with pytest.raises(ImportError, match=r'pip install "pgest\[text\]"'):
         error_rate(["ab"], [["ab"]])
+
+
+def test_tensors_as_sequences_count_by_value() -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    assert error_rate(ids, [[torch.tensor([5, 6, 7])]]).tolist() == [0]
+    assert error_rate([torch.tensor([5, 6])], [[torch.tensor([5, 6])]]).tolist() == [0]
+
+
+def test_a_missing_level_of_nesting_is_named() -> None:
+    with pytest.raises(TypeError, match="one list of references per hypothesis, got 5"):
+        error_rate([[5, 6]], [[5, 6]])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="hypotheses must be a list of sequences"):
+        error_rate("ab", [["ab"], ["ab"]])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Tokens = str | Sequence[Hashable]
+Tokens = str | Sequence[Hashable] | Tensor
 Hypotheses = Tensor | Sequence[Tokens]
 References = Sequence[Sequence[Tokens]]
 
@@ -105,6 +105,10 @@ def _rows(hypotheses: Hypotheses, mask: Tensor | None) -> tuple[Sequence[Tokens]
     if not isinstance(hypotheses, Tensor):
         if mask is not None:
             raise ValueError("mask must be None where hypotheses are no tensor, got a tensor")
+        if isinstance(hypotheses, str):
+            raise TypeError(
+                f"hypotheses must be a list of sequences, got the string {hypotheses!r}"
+            )
         return hypotheses, (len(hypotheses),)
     if hypotheses.dim() < 2 or hypotheses.is_floating_point():
         raise ValueError(
@@ -141,6 +145,13 @@ def _check_references(references: References, size: int) -> None:
 
 def _encode(tokens: Iterable[Hashable], code: dict[Hashable, int]) -> str:
     """Spell tokens as characters, one each: the form rapidfuzz compares fastest."""
+    if isinstance(tokens, Tensor):  # its elements are tensors, which are equal to nothing
+        tokens = tokens.tolist()
+    if not isinstance(tokens, Iterable):
+        raise TypeError(
+            "hypotheses and references must be sequences of tokens, one list of references per "
+            f"hypothesis, got {tokens!r} for a sequence"
+        )
     return "".join([chr(code.setdefault(token, len(code))) for token in tokens])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -239,3 +241,21 @@ def test_integer_types_of_tokens() -> None:
     expected = pgest.token_logp(logits, tokens)
     for dtype in (torch.int32, torch.int16, torch.uint8, torch.int8):
         assert torch.equal(pgest.token_logp(logits, tokens.to(dtype)), expected)
+
+
+def test_a_view_is_read_in_place() -> None:
+    """800 MB of rows that share 4 kB of memory: a copy would show in the process's peak."""
+    script = (
+        "import resource, torch, pgest\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "row = torch.zeros(1, 1000)\n"
+        "pgest.token_stats(row, None, outputs=('lse',))\n"
+        "before = peak()\n"
+        "for view in (row.expand(200_000, 1000), row.expand(400, 500, 1000)[:, 1:]):\n"
+        "    pgest.token_stats(view, None, outputs=('entropy',))\n"
+        "print(peak() - before)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert int(done.stdout) < 200

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgest.distributions import Distribution, as_distribution
 from pgest.estimators import Estimator, LocalEstimator, checks
@@ -19,6 +19,7 @@ class _Site:
     distribution: Distribution
     sample: Tensor
     estimator: LocalEstimator
+    version: int | None  # of the sample, when it was drawn
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,13 @@ class Trace:
             )
         chosen.check(drawn, self.num_samples)
         self._check_batch(drawn)
+        if isinstance(chosen, nn.Module) and any(s.estimator is chosen for s in self._sites):
+            raise ValueError(
+                f"{chosen.name} keeps state, and one instance serves one draw of a trace: its "
+                "baseline at one draw must not learn from another's cost; make one for each"
+            )
         sample = chosen.draw(drawn, (), None if noise is not None else self._generator, noise)
-        self._sites.append(_Site(drawn, sample, chosen))
+        self._sites.append(_Site(drawn, sample, chosen, checks.version(sample)))
         return sample
 
     def cost(self, cost: Tensor, *, nodes: Sequence[Tensor] | None = None) -> None:
@@ -137,7 +143,8 @@ class Trace:
         self._check_open()
         if not self._costs:
             raise ValueError("value needs a cost: this trace has none")
-        self._closed = True
+        for site in self._sites:
+            checks.unchanged(site.sample, site.version)
         value = sum((entry.cost for entry in self._costs[1:]), self._costs[0].cost).mean(0)
         for site, cost in zip(self._sites, self._answers(), strict=True):
             if cost is not None:
@@ -145,6 +152,7 @@ class Trace:
         for site in self._sites:
             if site.estimator.traits.needs_path:
                 checks.path(value, site.sample, site.estimator)
+        self._closed = True
         return value
 
     def _answers(self) -> list[Tensor | None]:

@@ -268,3 +268,25 @@ def test_an_impossible_value_costs_nothing_whatever_it_costs() -> None:
     value.backward()
     torch.testing.assert_close(value.detach(), torch.tensor(2.0))
     torch.testing.assert_close(logits.grad, torch.tensor([-0.5, 0.0, 0.5]))
+
+
+@pytest.mark.parametrize("name", ["reinforce", "rloo", "exact"])
+def test_samples_changed_in_place_are_refused(name: str) -> None:
+    bits = pgest.Bernoulli(torch.zeros(3, requires_grad=True), event_dims=1)
+    with pytest.raises(ValueError, match="samples were changed in place"):
+        pgest.expect(lambda z: z.mul_(2).sub_(1).sum(-1), bits, name, num_samples=2)
+
+
+@pytest.mark.parametrize("name", ["reinforce", "rloo"])
+def test_an_empty_batch_has_an_empty_value(name: str) -> None:
+    tokens = pgest.Categorical(torch.zeros(0, 3, requires_grad=True))
+    value = pgest.expect(lambda z: z.float(), tokens, name, num_samples=2)
+    assert value.shape == (0,)
+
+
+def test_one_infinite_cost_does_not_stay_in_a_moving_average() -> None:
+    estimator = pgest.estimators.MovingAverage()
+    bits = pgest.Bernoulli(torch.zeros(2))
+    for cost in (torch.tensor(1.0), torch.tensor(torch.inf), torch.tensor(1.0)):
+        pgest.expect(cost.expand_as, bits, estimator)
+    assert estimator.baseline.item() == pytest.approx(1.0, abs=0.02)

@@ -250,3 +250,20 @@ def test_a_path_that_no_cost_uses_is_refused() -> None:
     trace.cost(z.detach() * trace.expand(torch.ones(3, requires_grad=True)))
     with pytest.raises(ValueError, match="straight_through needs a cost that is differentiable"):
         trace.value()
+
+
+def test_one_stateful_instance_at_two_draws_is_refused() -> None:
+    trace, shared = pgest.Trace(num_samples=2), pgest.estimators.MovingAverage()
+    logits = trace.expand(torch.zeros(3))
+    trace.draw(pgest.Bernoulli(logits), shared)
+    with pytest.raises(ValueError, match="one instance serves one draw"):
+        trace.draw(pgest.Bernoulli(logits), shared)
+
+
+def test_a_draw_changed_in_place_is_refused() -> None:
+    trace = pgest.Trace(num_samples=2)
+    bits = trace.draw(pgest.Bernoulli(trace.expand(torch.zeros(3, requires_grad=True))), "rloo")
+    bits.sub_(0.5)
+    trace.cost(bits)
+    with pytest.raises(ValueError, match="samples were changed in place"):
+        trace.value()

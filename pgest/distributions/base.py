@@ -100,7 +100,7 @@ class Distribution(ABC):
         digits = torch.arange(event.numel(), device=self.logits.device).flip(0)
         index = torch.arange(values ** event.numel(), device=self.logits.device)
         table = index[:, None] // values**digits % values
-        view = table.view(-1, *([1] * len(self.batch_shape)), *event)
+        view = table.view(len(table), *([1] * len(self.batch_shape)), *event)
         return view.expand(-1, *self.variables)
 
 

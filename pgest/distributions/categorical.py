@@ -37,7 +37,8 @@ class _Softmax(Distribution):
         return self._sum_event(entropy)
 
     def _token_logp(self, tokens: Tensor) -> Tensor:
-        rows = tokens.reshape(-1, *self.variables)
+        draws = tokens.shape[: tokens.dim() - len(self.variables)].numel()
+        rows = tokens.reshape(draws, *self.variables)
         return self._sum_event(token_logp(self.logits, rows).view(tokens.shape))
 
 
@@ -192,7 +193,8 @@ def draw_tokens(
         u = uniform((*sample_shape, *rows), logits, torch.float64, generator, noise)
         cumulative = logits.softmax(-1, statistics_dtype(logits)).cumsum(-1, dtype=torch.float64)
         total = cumulative[..., -1:]
-        u = u.to(torch.float64).reshape(-1, *rows).movedim(0, -1)
+        draws = torch.Size(sample_shape).numel()
+        u = u.to(torch.float64).reshape(draws, *rows).movedim(0, -1)
         # Rounding must not carry a uniform to the total: behind it no token has a probability.
         below = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
         tokens = torch.searchsorted(cumulative, below.contiguous(), right=True)

@@ -49,6 +49,22 @@ def _advice(
     return f"; with {right} this shape would be right"
 
 
+def version(z: Tensor) -> int | None:
+    """How often a tensor was written to; None where autograd does not count."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    return None if z.is_inference() else z._version
+
+
+def unchanged(z: Tensor, before: int | None) -> None:
+    """The samples are those that were drawn: their probabilities are taken after f ran."""
+    if before is not None and version(z) != before:
+        raise ValueError(
+            "samples were changed in place, and their gradient would be that of others: write "
+            "z = 2 * z - 1, not z.mul_(2).sub_(1)"
+        )
+
+
 def path(cost: Tensor, z: Tensor, estimator: Estimator) -> None:
     """The cost depends differentiably on the sample, as far as autograd can tell in eager code."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():

@@ -29,6 +29,8 @@ def expect(
 
     The gradient of the distribution's parameters is the estimator's; that of whatever else f uses
     is the plain one, from f's own evaluations, and f may use the distribution's parameters too.
+    It is a first-order gradient: a second derivative of a sampled estimate is not that of E[f]
+    (`exact` is right to any order). The value of `gumbel_softmax` estimates E[f(relaxed z)].
 
     Args:
         f: z [n, *batch_shape, *event_shape] -> cost [n, *batch_shape], of all samples at once. n
@@ -72,7 +74,9 @@ def expect(
 
 def _checked(f: Cost, distribution: Distribution, estimator: Estimator) -> Cost:
     def checked(z: Tensor) -> Tensor:
+        before = checks.version(z)
         cost = checks.cost(f(z), (z.shape[0], *distribution.batch_shape), distribution)
+        checks.unchanged(z, before)
         if estimator.traits.needs_path:
             checks.path(cost, z, estimator)
         return cost

@@ -40,6 +40,11 @@ class ScoreFunction(LocalEstimator):
     ) -> Tensor:
         """Return `value` plus a term that is 0 and whose gradient is the estimate."""
         weight = self.weight(cost.detach()).detach()
+        if weight.shape != cost.shape:
+            raise ValueError(
+                f"{self.name}.weight must return shape {tuple(cost.shape)}, one weight for each "
+                f"cost, got {tuple(weight.shape)}"
+            )
         surrogate = (weight * distribution.score(sample)).mean(0)
         return value + (surrogate - surrogate.detach())
 
@@ -127,8 +132,10 @@ class MovingAverage(ScoreFunction, nn.Module):
         """Return the cost minus the baseline, and only then let the baseline see the cost."""
         weight = cost - self.baseline
         if self.training:
-            self.decayed_sum.mul_(self.decay).add_(cost.mean())
-            self.decayed_count.mul_(self.decay).add_(1)
+            mean = cost.mean()
+            counts = mean.isfinite()  # one infinite cost, or none at all, must not stay for ever
+            self.decayed_sum.mul_(self.decay).add_(torch.where(counts, mean, 0.0))
+            self.decayed_count.mul_(self.decay).add_(counts)
         return weight
 
     def extra_repr(self) -> str:

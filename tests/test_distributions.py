@@ -181,3 +181,13 @@ def test_misuse_is_named() -> None:
     misuse(TypeError, "value must be a tensor, got list", lambda: bits.log_prob(wrong))
     misuse(TypeError, "distribution .* got RelaxedBernoulli", lambda: as_distribution(relaxed))
     misuse(TypeError, "got OneHotCategoricalStraight", lambda: as_distribution(straight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_log_prob_has_a_finite_slope_beside_impossible_values(dtype: torch.dtype) -> None:
+    logits = torch.tensor([-torch.inf, 0.0, 2.0], dtype=dtype)
+    for distribution in (pgest.OneHotCategorical(logits), pgest.Bernoulli(logits, event_dims=1)):
+        z = torch.tensor([0.0, 1.0, 0.0], dtype=dtype, requires_grad=True)
+        (grad,) = torch.autograd.grad(3 * distribution.log_prob(z), z)
+        assert grad.isfinite().all()
+        assert grad[0] == 0

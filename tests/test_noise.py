@@ -162,3 +162,14 @@ def test_hard_bits_are_those_of_the_score_function() -> None:
         for name in ("gumbel_softmax_hard", "reinforce")
     )
     assert torch.equal(hard, score)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("temperature", [1.0, 5.0])
+def test_hard_bits_round_before_the_dtype_does(dtype: torch.dtype, temperature: float) -> None:
+    bits = pgest.Bernoulli(torch.zeros(20_000, dtype=dtype))
+    noise = torch.rand(1, 20_000, generator=torch.Generator().manual_seed(0))
+    hard = pgest.estimators.GumbelSoftmax(temperature=temperature, hard=True)
+    z = hard.draw(bits, (1,), None, noise)
+    assert z.dtype == dtype
+    assert torch.equal(z, bits.sample((1,), noise=noise))

@@ -161,3 +161,8 @@ def check_floating(logits: Any) -> None:
 def finite(logits: Tensor) -> Tensor:
     """Logits in the dtype of statistics, where an infinity is the largest number: 0 * it is 0."""
     return logits.to(statistics_dtype(logits)).nan_to_num(nan=torch.nan)
+
+
+def without_path(value: Tensor, where: Tensor) -> Tensor:
+    """`value` without a gradient where a logit is infinite: its slope there would be infinite."""
+    return torch.where(where, value.detach(), value)

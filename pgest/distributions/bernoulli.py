@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pgest.distributions.base import Relaxable, check_floating, finite, uniform
+from pgest.distributions.base import Relaxable, check_floating, finite, uniform, without_path
 from pgest.reference import statistics_dtype
 
 
@@ -77,7 +77,8 @@ class Bernoulli(Relaxable):
         self._check_value(value)
         logits = finite(self.logits)
         # Bit by bit: infinite logits cancel in the difference, not in a difference of sums.
-        bits = torch.addcmul(-softplus(logits), value.to(logits.dtype), logits)
+        value = without_path(value, self.logits.isinf()).to(logits.dtype)
+        bits = torch.addcmul(-softplus(logits), value, logits)
         return self._sum_event(bits)
 
     def entropy(self) -> Tensor:
@@ -99,6 +100,7 @@ class Bernoulli(Relaxable):
     ) -> Tensor:
         """Return sigmoid((logits - logit(u)) / T), which rounds to what `sample` draws from u.
 
+        In the dtype of statistics: a half type would round some of them to the other side.
         `noise`: the uniforms u in [0, 1), [*sample_shape, *batch_shape, *event_shape].
         """
         logits = self.logits.to(statistics_dtype(self.logits))
@@ -106,7 +108,7 @@ class Bernoulli(Relaxable):
         u = uniform(shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
-        return ((logits - logistic) / temperature).sigmoid().to(self.logits.dtype)
+        return ((logits - logistic) / temperature).sigmoid()
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""

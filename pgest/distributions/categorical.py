@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pgest.distributions.base import Distribution, Relaxable, finite, uniform
+from pgest.distributions.base import Distribution, Relaxable, finite, uniform, without_path
 from pgest.ops import checks, token_logp, token_stats
 from pgest.reference import statistics_dtype
 
@@ -138,7 +138,9 @@ class OneHotCategorical(_Softmax, Relaxable):
         """
         self._check_value(value)
         logits = self.logits.to(statistics_dtype(self.logits))
-        return self._sum_event((value * finite(logits.log_softmax(-1))).sum(-1))
+        log_p = logits.log_softmax(-1)
+        value = without_path(value, log_p.isinf())
+        return self._sum_event((value * finite(log_p)).sum(-1))
 
     def score(self, sample: Tensor) -> Tensor:
         """Return `log_prob` of a one-hot sample, in one pass over the logits."""
@@ -159,6 +161,7 @@ class OneHotCategorical(_Softmax, Relaxable):
     ) -> Tensor:
         """Return softmax((logits + Gumbel noise) / T), with -log(-log u) as the Gumbel noise.
 
+        In the dtype of statistics: a half type would make ties.
         `noise`: the uniforms u in [0, 1), [*sample_shape, *logits.shape], one a number.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
@@ -166,7 +169,7 @@ class OneHotCategorical(_Softmax, Relaxable):
         u = uniform(shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0: the smallest positive number stands for it, and all stays finite.
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
-        return ((logits + gumbel) / temperature).softmax(-1).to(self.logits.dtype)
+        return ((logits + gumbel) / temperature).softmax(-1)
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """One-hot at the largest entry."""

@@ -144,7 +144,8 @@ class GumbelSoftmax(Pathwise):
         relaxed = distribution.relaxed(
             sample_shape, temperature=self.temperature, generator=generator, noise=noise
         )
-        return _with_path(distribution.nearest(relaxed), relaxed) if self.hard else relaxed
+        z = _with_path(distribution.nearest(relaxed), relaxed) if self.hard else relaxed
+        return z.to(distribution.logits.dtype)
 
 
 def _with_path(sample: Tensor, path: Tensor) -> Tensor:

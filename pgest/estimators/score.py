@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,12 @@ class MovingAverage(ScoreFunction, nn.Module):
         self.decay = decay
         self.register_buffer("decayed_sum", torch.zeros(()))
         self.register_buffer("decayed_count", torch.zeros(()))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> MovingAverage:
+        super()._apply(fn, recurse)
+        # A model in a half type keeps its sums in float32: they would stop growing.
+        self.decayed_sum, self.decayed_count = self.decayed_sum.float(), self.decayed_count.float()
+        return self
 
     @property
     def baseline(self) -> Tensor:

@@ -176,7 +176,7 @@ class Trace:
         for i, site in enumerate(self._sites):
             if site.sample is node:
                 return i
-        raise ValueError("nodes must be samples that this trace's draw returned, got another one")
+        raise ValueError("nodes must list samples that this trace's draw returned, got another one")
 
     def _check_open(self) -> None:
         if self._closed:

@@ -228,7 +228,7 @@ def test_misuse_is_named() -> None:
         trace.draw(bits(4, 3, 2), "rloo")
     with pytest.raises(ValueError, match=r"cost must have shape \(4, 3\).*event_dims=0\) this"):
         trace.cost(z)
-    with pytest.raises(ValueError, match="nodes must be samples that this trace's draw returned"):
+    with pytest.raises(ValueError, match="nodes must list samples that this trace's draw returned"):
         trace.cost(z.sum(-1), nodes=[z.clone()])
     with pytest.raises(TypeError, match="cost must be a tensor, got float"):
         trace.cost(1.0)  # type: ignore[arg-type]

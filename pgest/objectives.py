@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pgest.ops import token_stats
+from pgest.ops import checks, token_stats
 
 
 def reinforce_loss(
@@ -71,14 +71,11 @@ def reinforce_loss(
 
 
 def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor | None:
-    for name, x in (("logits", logits), ("tokens", tokens)):
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    checks.tensor("logits", logits)
+    checks.tensor("tokens", tokens)
     if mask is None:
         return None
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask must be a bool tensor (True counts), got {came}")
+    checks.boolean(mask)
     if mask.shape == tokens.shape or mask.shape == logits.shape[:-1]:
         return mask
     raise ValueError(
@@ -88,8 +85,7 @@ def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor |
 
 
 def _broadcast(weight: Tensor, logp: Tensor) -> Tensor:
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"weight must be a tensor, got {type(weight).__name__}")
+    checks.tensor("weight", weight)
     try:
         return weight.expand(logp.shape)
     except RuntimeError:

@@ -16,10 +16,22 @@ _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 
 
+def tensor(name: str, x: Any) -> None:
+    """Any tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+
+
+def boolean(x: Any) -> None:
+    """A mask's type, whatever its shape."""
+    if not isinstance(x, Tensor) or x.dtype != torch.bool:
+        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"mask must be a bool tensor (True counts), got {came}")
+
+
 def logits(x: Any) -> None:
     """A floating-point tensor [..., V] with V >= 1."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"logits must be a tensor, got {type(x).__name__}")
+    tensor("logits", x)
     if x.dtype not in _FLOATS:
         raise TypeError(f"logits must be float32, float64, bfloat16 or float16, got {x.dtype}")
     if x.dim() == 0 or x.shape[-1] == 0:
@@ -63,9 +75,7 @@ def mask(x: Any, logits: Tensor) -> Tensor | None:
     """Bool [...], one entry a row."""
     if x is None:
         return None
-    if not isinstance(x, Tensor) or x.dtype != torch.bool:
-        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"mask must be a bool tensor (True counts), got {came}")
+    boolean(x)
     if x.shape != logits.shape[:-1]:
         raise ValueError(
             f"mask must have shape {_shape(logits.shape[:-1])} like logits[..., 0], got {_shape(x)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pgest.ops import checks
 from pgest.ops.stats import token_stats
 
 
@@ -85,9 +86,10 @@ def selective_log_softmax_and_entropy(
 
 
 def _check_tensors(logits: Tensor, index: Tensor, row_mask: Tensor | None) -> None:
-    for name, x in (("logits", logits), ("index", index), ("row_mask", row_mask)):
-        if not isinstance(x, Tensor) and not (name == "row_mask" and x is None):
-            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    checks.tensor("logits", logits)
+    checks.tensor("index", index)
+    if row_mask is not None:
+        checks.tensor("row_mask", row_mask)
 
 
 def _tokens(logits: Tensor, index: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 
 import pgest
+from pgest.runs import record
 
 RESULTS = Path(__file__).parent / "results"
 LONG_ENOUGH_S = 0.05
@@ -142,23 +143,13 @@ def environment() -> dict[str, str]:
     """Device, versions and date: what a number means nothing without."""
     info = pgest.build_info()
     return {
-        "device": f"{_processor()}, {os.cpu_count()} cores, {info['threads']} threads",
+        "device": f"{record.environment('cpu')['device']}, {os.cpu_count()} cores, {info['threads']} threads",
         "kernels": f"{info['backend']}, {info['isa']}",
         "torch": torch.__version__,
         "pgest": f"{pgest.__version__} ({_commit()})",
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

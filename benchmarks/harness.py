@@ -142,8 +142,9 @@ def ceilings(num_bytes: int) -> dict[str, float]:
 def environment() -> dict[str, str]:
     """Device, versions and date: what a number means nothing without."""
     info = pgest.build_info()
+    processor = record.environment("cpu")["device"]
     return {
-        "device": f"{record.environment('cpu')['device']}, {os.cpu_count()} cores, {info['threads']} threads",
+        "device": f"{processor}, {os.cpu_count()} cores, {info['threads']} threads",
         "kernels": f"{info['backend']}, {info['isa']}",
         "torch": torch.__version__,
         "pgest": f"{pgest.__version__} ({_commit()})",

@@ -29,8 +29,10 @@ def expect(
 
     The gradient of the distribution's parameters is the estimator's; that of whatever else f uses
     is the plain one, from f's own evaluations, and f may use the distribution's parameters too.
-    It is a first-order gradient: a second derivative of a sampled estimate is not that of E[f]
-    (`exact` is right to any order). The value of `gumbel_softmax` estimates E[f(relaxed z)].
+    A sampled gradient is of first order: differentiating it again raises for the score-function
+    estimators, in eager code and under torch.func alike, unless by f's own parameters alone; a
+    pathwise one gives the second derivative of its path. `exact` is right to any order.
+    The value of `gumbel_softmax` estimates E[f(relaxed z)].
 
     Args:
         f: z [n, *batch_shape, *event_shape] -> cost [n, *batch_shape], of all samples at once. n
@@ -53,6 +55,7 @@ def expect(
         TypeError, ValueError: arguments, a distribution or a number of samples that the estimator
             does not take, by name, before f runs; a cost of another shape, or one without the path
             that the estimator needs, right after.
+        RuntimeError: a second derivative of a score-function estimate, where it is taken.
 
     Memory: f's for n samples at once, plus what the estimator says.
 

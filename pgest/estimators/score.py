@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pgest.advantages import leave_one_out
 from pgest.distributions import Distribution
 from pgest.estimators.base import LocalEstimator, Traits
+from pgest.estimators.first_order import add_surrogate
 
 
 class ScoreFunction(LocalEstimator):
@@ -38,7 +39,7 @@ class ScoreFunction(LocalEstimator):
     def attach(
         self, value: Tensor, distribution: Distribution, sample: Tensor, cost: Tensor
     ) -> Tensor:
-        """Return `value` plus a term that is 0 and whose gradient is the estimate."""
+        """Return `value` with the estimate added to its gradient, which is of first order only."""
         weight = self.weight(cost.detach()).detach()
         if weight.shape != cost.shape:
             raise ValueError(
@@ -46,7 +47,7 @@ class ScoreFunction(LocalEstimator):
                 f"cost, got {tuple(weight.shape)}"
             )
         surrogate = (weight * distribution.score(sample)).mean(0)
-        return value + (surrogate - surrogate.detach())
+        return add_surrogate(value, surrogate, self.name)
 
     @abstractmethod
     def weight(self, cost: Tensor) -> Tensor:

@@ -155,6 +155,29 @@ def test_temperature_may_be_a_tensor() -> None:
     assert temperature.grad.abs() > 0
 
 
+@pytest.mark.parametrize("kind", [pgest.Bernoulli, pgest.OneHotCategorical])
+def test_a_temperature_learns_beside_impossible_values(kind: Any) -> None:
+    logits = torch.tensor([[-torch.inf, 0.5, 1.0], [0.0, 0.3, -torch.inf]], requires_grad=True)
+    noise = uniforms(2, 2, 3)
+
+    def run(temperature: Tensor, logits: Tensor = logits) -> list[Tensor]:
+        estimator = GumbelSoftmax(temperature)
+        c = torch.arange(logits.shape[1], 0, -1.0)
+        bits = kind(logits, 1) if kind is pgest.Bernoulli else kind(logits)
+        u = noise[..., : logits.shape[1]]
+        cost = pgest.expect(lambda z: (c * z**2).sum(-1), bits, estimator, num_samples=2, noise=u)
+        return [cost, *torch.autograd.grad(cost.sum(), (temperature, logits))]
+
+    temperature = torch.tensor(0.7, requires_grad=True)
+    value, by_temperature, by_logits = run(temperature)
+    assert value.isfinite().all()
+    assert by_logits.isfinite().all()
+    assert by_logits[logits.isinf()].abs().max() == 0
+    large = torch.where(logits.isinf(), -1e4, logits.detach()).requires_grad_()
+    torch.testing.assert_close(by_temperature, run(temperature, large)[1])
+    assert by_temperature.abs() > 0
+
+
 def test_hard_bits_are_those_of_the_score_function() -> None:
     distribution, noise = bits(1000), uniforms(1, 1000)
     hard, score = (

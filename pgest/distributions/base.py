@@ -163,6 +163,14 @@ def finite(logits: Tensor) -> Tensor:
     return logits.to(statistics_dtype(logits)).nan_to_num(nan=torch.nan)
 
 
+def tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """logits / T. A tensor T must not see infinities: its gradient would be 0 * inf."""
+    if not isinstance(temperature, Tensor):
+        return logits / temperature
+    infinite = logits.isinf()
+    return torch.where(infinite, logits, torch.where(infinite, 0.0, logits) / temperature)
+
+
 def without_path(value: Tensor, where: Tensor) -> Tensor:
     """`value` without a gradient where a logit is infinite: its slope there would be infinite."""
     return torch.where(where, value.detach(), value)

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from pgest.distributions.base import Relaxable, check_floating, finite, uniform, without_path
+from pgest.distributions.base import (
+    Relaxable,
+    check_floating,
+    finite,
+    tempered,
+    uniform,
+    without_path,
+)
 from pgest.reference import statistics_dtype
 
 
@@ -108,7 +115,7 @@ class Bernoulli(Relaxable):
         u = uniform(shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
-        return ((logits - logistic) / temperature).sigmoid()
+        return tempered(logits - logistic, temperature).sigmoid()
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""

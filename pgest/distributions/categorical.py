@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pgest.distributions.base import Distribution, Relaxable, finite, uniform, without_path
+from pgest.distributions.base import (
+    Distribution,
+    Relaxable,
+    finite,
+    tempered,
+    uniform,
+    without_path,
+)
 from pgest.ops import checks, token_logp, token_stats
 from pgest.reference import statistics_dtype
 
@@ -169,7 +176,7 @@ class OneHotCategorical(_Softmax, Relaxable):
         u = uniform(shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0: the smallest positive number stands for it, and all stays finite.
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
-        return ((logits + gumbel) / temperature).softmax(-1)
+        return tempered(logits + gumbel, temperature).softmax(-1)
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """One-hot at the largest entry."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +54,10 @@ class Estimator(ABC):
     name: ClassVar[str]
     traits: ClassVar[Traits]
     fit_loss: Tensor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but `fit_loss`, whose graph cannot be copied and belongs to the last call."""
+        return {k: v for k, v in self.__dict__.items() if k != "fit_loss"}
 
     @abstractmethod
     def estimate(

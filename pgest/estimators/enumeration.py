@@ -61,4 +61,4 @@ class Exact(Estimator):
             )
         support = distribution.enumerate_support()
         cost, p = f(support), distribution.score(support).exp()
-        return (p * torch.where(p == 0, 0.0, cost)).sum(0)
+        return (p * torch.where(p == 0, 0.0, cost)).sum(0).to(cost.dtype)

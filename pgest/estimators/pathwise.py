@@ -132,6 +132,8 @@ class GumbelSoftmax(Pathwise):
     def __post_init__(self) -> None:
         if not isinstance(self.temperature, Tensor) and not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
+        if self.hard:  # the registry's name; a frozen dataclass is set in this way only
+            object.__setattr__(self, "name", "gumbel_softmax_hard")
 
     def relax(
         self,

@@ -71,12 +71,28 @@ class Trace:
         self._sites: list[_Site] = []
         self._costs: list[_Cost] = []
         self._shape: tuple[int, ...] | None = None
-        self._expanded = self._closed = False
+        self._shape_is_of = ""  # what fixed it
+        self._expanded: list[Tensor] = []
+        self._closed = False
 
     def expand(self, x: Tensor) -> Tensor:
-        """Repeat an input for each sample, [B, ...] -> [S, B, ...]: a view, nothing is copied."""
-        self._expanded = True
-        return x.expand(self.num_samples, *x.shape)
+        """Repeat an input for each sample, [B, ...] -> [S, B, ...]: a view, nothing is copied.
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: what this trace has expanded or drawn already has its samples.
+        """
+        self._check_open()
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor [B, ...], got {type(x).__name__}")
+        if any(x is y for y in self._expanded) or any(x is site.sample for site in self._sites):
+            raise ValueError(
+                f"x must be an input without the samples, [B, ...], got {tuple(x.shape)} that this "
+                "trace has expanded or drawn already: expand an input once, and nothing after it"
+            )
+        expanded = x.expand(self.num_samples, *x.shape)
+        self._expanded.append(expanded)
+        return expanded
 
     def draw(
         self, distribution: Any, estimator: str | Estimator, *, noise: Tensor | None = None
@@ -130,7 +146,8 @@ class Trace:
         last = self._sites[-1].distribution if self._sites else None
         batch = cost.shape[1:] if isinstance(cost, Tensor) else ()
         cost = checks.cost(cost, self._shape or (self.num_samples, *batch), last)
-        self._shape = tuple(cost.shape)
+        if self._shape is None:
+            self._shape, self._shape_is_of = tuple(cost.shape), "the first cost"
         chosen = None if nodes is None else {self._index(node) for node in nodes}
         self._costs.append(_Cost(cost, len(self._sites), chosen))
 
@@ -149,9 +166,7 @@ class Trace:
         for site, cost in zip(self._sites, self._answers(), strict=True):
             if cost is not None:
                 value = site.estimator.attach(value, site.distribution, site.sample, cost)
-        for site in self._sites:
-            if site.estimator.traits.needs_path:
-                checks.path(value, site.sample, site.estimator)
+        checks.paths(value, [(site.sample, site.estimator) for site in self._sites])
         self._closed = True
         return value
 
@@ -187,12 +202,16 @@ class Trace:
         if not self._expanded:
             raise ValueError("nothing was expanded: pass the input through trace.expand first")
         if self._shape is None and shape[:1] == (self.num_samples,):
-            self._shape = shape
+            self._shape, self._shape_is_of = shape, repr(distribution)
         expected = self._shape or (self.num_samples, "*batch")
         if shape != expected:
+            like = f", like {self._shape_is_of}" if self._shape else ""
+            advice = "event_dims says how many trailing dimensions form one draw"
+            if shape[1:] == expected:
+                advice = "was its input expanded twice?"
             raise ValueError(
-                f"distribution must have batch shape {expected}, got {shape} of {distribution!r}; "
-                "event_dims says how many trailing dimensions form one draw"
+                f"distribution must have batch shape {expected}{like}, got {shape} of "
+                f"{distribution!r}; {advice}"
             )
 
 

@@ -13,7 +13,6 @@ from test_estimators import BatchMean, WrongFactor, warm
 from torch import Tensor
 
 import pgest
-from pgest.estimators import registry
 
 Params = tuple[Tensor, Tensor, Tensor]
 F64 = torch.float64
@@ -194,76 +193,3 @@ def test_the_generator_reproduces_a_trace() -> None:
     torch.manual_seed(2)
     assert torch.equal(bits(0), first)
     assert not torch.equal(bits(1), first)
-
-
-def test_a_draw_refuses_what_is_not_local() -> None:
-    trace = pgest.Trace(2)
-    logits = trace.expand(torch.zeros(3))
-    with pytest.raises(ValueError, match="exact is not local"):
-        trace.draw(pgest.Bernoulli(logits), "exact")
-    local = {n for n, e in registry.items() if isinstance(e, pgest.estimators.LocalEstimator)}
-    assert set(registry) - local == {"exact"}
-    for name in local:
-        trace.draw(pgest.Bernoulli(logits), name)
-
-
-def test_misuse_is_named() -> None:
-    def bits(*shape: int, event_dims: int = 0) -> pgest.Bernoulli:
-        return pgest.Bernoulli(torch.zeros(shape), event_dims=event_dims)
-
-    trace = pgest.Trace(4)
-    with pytest.raises(ValueError, match=r"pass the input through trace\.expand first"):
-        trace.draw(bits(4, 3), "rloo")
-    trace.expand(torch.zeros(3))
-    with pytest.raises(ValueError, match=r"must have batch shape \(4, '\*batch'\), got \(3, 4\)"):
-        trace.draw(bits(3, 4), "rloo")
-    with pytest.raises(TypeError, match="straight_through takes Bernoulli or OneHotCategorical"):
-        trace.draw(pgest.Categorical(torch.zeros(4, 3, 5)), "straight_through")
-    with pytest.raises(ValueError, match="num_samples must be at least 2 for rloo, got 1"):
-        pgest.Trace(1).draw(bits(1), "rloo")
-    z = trace.draw(bits(4, 3, 2, event_dims=1), "rloo")
-    with pytest.raises(
-        ValueError, match=r"batch shape \(4, 3\), got \(4, 3, 2\) .*event_dims says"
-    ):
-        trace.draw(bits(4, 3, 2), "rloo")
-    with pytest.raises(ValueError, match=r"cost must have shape \(4, 3\).*event_dims=0\) this"):
-        trace.cost(z)
-    with pytest.raises(ValueError, match="nodes must list samples that this trace's draw returned"):
-        trace.cost(z.sum(-1), nodes=[z.clone()])
-    with pytest.raises(TypeError, match="cost must be a tensor, got float"):
-        trace.cost(1.0)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"cost must have shape \(2,\), .* got \(\)"):
-        pgest.Trace(2).cost(torch.tensor(1.0))
-    with pytest.raises(ValueError, match="value needs a cost"):
-        trace.value()
-    trace.cost(z.sum(-1))
-    trace.value()
-    for again in (trace.value, lambda: trace.cost(z.sum(-1)), lambda: trace.draw(bits(4), "rloo")):
-        with pytest.raises(ValueError, match="make a new Trace for each pass"):
-            again()
-
-
-def test_a_path_that_no_cost_uses_is_refused() -> None:
-    logits = torch.zeros(3, requires_grad=True)
-    trace = pgest.Trace(2)
-    z = trace.draw(pgest.Bernoulli(trace.expand(logits)), "straight_through")
-    trace.cost(z.detach() * trace.expand(torch.ones(3, requires_grad=True)))
-    with pytest.raises(ValueError, match="straight_through needs a cost that is differentiable"):
-        trace.value()
-
-
-def test_one_stateful_instance_at_two_draws_is_refused() -> None:
-    trace, shared = pgest.Trace(num_samples=2), pgest.estimators.MovingAverage()
-    logits = trace.expand(torch.zeros(3))
-    trace.draw(pgest.Bernoulli(logits), shared)
-    with pytest.raises(ValueError, match="one instance serves one draw"):
-        trace.draw(pgest.Bernoulli(logits), shared)
-
-
-def test_a_draw_changed_in_place_is_refused() -> None:
-    trace = pgest.Trace(num_samples=2)
-    bits = trace.draw(pgest.Bernoulli(trace.expand(torch.zeros(3, requires_grad=True))), "rloo")
-    bits.sub_(0.5)
-    trace.cost(bits)
-    with pytest.raises(ValueError, match="samples were changed in place"):
-        trace.value()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -65,26 +66,31 @@ def unchanged(z: Tensor, before: int | None) -> None:
         )
 
 
-def path(cost: Tensor, z: Tensor, estimator: Estimator) -> None:
-    """The cost depends differentiably on the sample, as far as autograd can tell in eager code."""
+def paths(cost: Tensor, draws: Iterable[tuple[Tensor, Estimator]]) -> None:
+    """The cost depends differentiably on the sample of every estimator that needs it to.
+
+    As far as autograd can tell in eager code. The graph is walked once for all samples.
+    """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return
-    if z.grad_fn is not None and torch.is_grad_enabled() and not _reaches(cost, z):
+    needed = {z.grad_fn: e for z, e in draws if e.traits.needs_path and z.grad_fn is not None}
+    if not torch.is_grad_enabled():
+        return
+    for estimator in _unreached(cost, needed).values():
         raise ValueError(
             f"{estimator.name} needs a cost that is differentiable in the sample, got one without "
             "a path to it; for a cost that is a black box take a score-function estimator, as rloo"
         )
 
 
-def _reaches(cost: Tensor, z: Tensor) -> bool:
-    """Whether autograd's graph leads from the cost to z."""
-    waiting, seen = [cost.grad_fn], set()
-    while waiting:
+def _unreached(cost: Tensor, needed: dict[Any, Estimator]) -> dict[Any, Estimator]:
+    """Those nodes of `needed` to which autograd's graph does not lead from the cost."""
+    waiting, seen, missing = [cost.grad_fn], set(), dict(needed)
+    while waiting and missing:
         node = waiting.pop()
-        if node is z.grad_fn:
-            return True
         if node is None or node in seen:
             continue
         seen.add(node)
+        missing.pop(node, None)
         waiting.extend(parent for parent, _ in node.next_functions)
-    return False
+    return missing

@@ -80,8 +80,7 @@ def _checked(f: Cost, distribution: Distribution, estimator: Estimator) -> Cost:
         before = checks.version(z)
         cost = checks.cost(f(z), (z.shape[0], *distribution.batch_shape), distribution)
         checks.unchanged(z, before)
-        if estimator.traits.needs_path:
-            checks.path(cost, z, estimator)
+        checks.paths(cost, [(z, estimator)])
         return cost
 
     return checked

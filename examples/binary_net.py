@@ -1,7 +1,8 @@
 """A classifier of digits with two layers of stochastic bits, trained through a trace.
 
 The one word at each draw is the estimator: "straight_through" lets the loss's own gradient pass the
-bits, biased but precise; "rloo" would learn from any loss, a black box too, and needs longer.
+bits, biased but precise, and one word instead, "rloo", learns from any loss, a black box too. It is
+unbiased but scatters more, so that it is given four times the samples and three times the epochs.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ def main(estimator: str, epochs: int = 15, num_samples: int = 4) -> float:
     with torch.no_grad():
         vote = model(x[test], pgest.Trace(20), estimator).softmax(-1).mean(0)
     accuracy = float((vote.argmax(-1) == y[test]).float().mean())
-    print(f"{estimator}: reads {accuracy:.1%} of {len(test)} unseen digits rightly")
+    effort = f"{num_samples} samples, {epochs} epochs"
+    print(f"{estimator}, {effort}: reads {accuracy:.1%} of {len(test)} unseen digits rightly")
     return accuracy
 
 
 if __name__ == "__main__":
-    for name in ("straight_through", "rloo"):
-        main(name)
+    main("straight_through")
+    main("rloo", epochs=45, num_samples=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -129,13 +130,23 @@ class Relaxable(Distribution):
 
 
 def uniform(
-    shape: tuple[int, ...],
+    sample_shape: Sequence[int],
+    shape: torch.Size,
     like: Tensor,
     dtype: torch.dtype,
     generator: torch.Generator | None,
     noise: Tensor | None,
 ) -> Tensor:
-    """Uniforms in [0, 1): the caller's `noise` or fresh ones. The only door of randomness."""
+    """Uniforms in [0, 1), [*sample_shape, *shape]: the caller's or fresh ones.
+
+    The only door of randomness. The caller's numbers outside [0, 1) are refused where they may be
+    looked at, and clamped elsewhere: below 0 they would draw a token that is impossible.
+    """
+    if not isinstance(sample_shape, Sequence):
+        hint = f": write ({sample_shape},)" if isinstance(sample_shape, int) else ""
+        came = type(sample_shape).__name__
+        raise TypeError(f"sample_shape must be a sequence of integers, got {came}{hint}")
+    shape = torch.Size((*sample_shape, *shape))
     if noise is None:
         if generator is not None and torch.compiler.is_compiling():
             raise ValueError("generator is for eager code: compiled code passes noise=")
@@ -146,8 +157,21 @@ def uniform(
         came = noise.dtype if isinstance(noise, Tensor) else type(noise).__name__
         raise TypeError(f"noise must be a floating-point tensor of uniforms in [0, 1), got {came}")
     if noise.shape != shape:
-        raise ValueError(f"noise must have shape {shape}, got {tuple(noise.shape)}")
+        raise ValueError(f"noise must have shape {tuple(shape)}, got {tuple(noise.shape)}")
+    if not readable(noise):
+        return noise.clamp(0, 1 - torch.finfo(noise.dtype).eps / 2)
+    if noise.numel():
+        low, high = (float(x) for x in noise.aminmax())
+        if not (low >= 0 and high < 1):
+            raise ValueError(f"noise must be uniforms in [0, 1), got from {low} to {high}")
     return noise
+
+
+def readable(x: Tensor) -> bool:
+    """Whether values may be looked at: in eager code on the CPU, where nothing has to wait."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return x.device.type == "cpu"
 
 
 def check_floating(logits: Any) -> None:
@@ -163,8 +187,24 @@ def finite(logits: Tensor) -> Tensor:
     return logits.to(statistics_dtype(logits)).nan_to_num(nan=torch.nan)
 
 
+def check_temperature(temperature: Any) -> None:
+    """Raise unless T is a positive, finite number or a floating-point tensor of such."""
+    if isinstance(temperature, Tensor):
+        if not temperature.is_floating_point():
+            raise TypeError(f"temperature must be floating point, got {temperature.dtype}")
+        if not readable(temperature) or bool(((temperature > 0) & temperature.isfinite()).all()):
+            return
+    elif isinstance(temperature, bool) or not isinstance(temperature, Real):
+        came = type(temperature).__name__
+        raise TypeError(f"temperature must be a number or a tensor, got {came}")
+    elif 0 < float(temperature) < float("inf"):
+        return
+    raise ValueError(f"temperature must be positive and finite, got {temperature}")
+
+
 def tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """logits / T. A tensor T must not see infinities: its gradient would be 0 * inf."""
+    check_temperature(temperature)
     if not isinstance(temperature, Tensor):
         return logits / temperature
     infinite = logits.isinf()

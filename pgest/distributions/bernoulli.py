@@ -12,6 +12,7 @@ from pgest.distributions.base import (
     Relaxable,
     check_floating,
     finite,
+    readable,
     tempered,
     uniform,
     without_path,
@@ -24,7 +25,9 @@ class Bernoulli(Relaxable):
 
         log p(z) = z logits - softplus(logits)
 
-    Nothing is clamped: any finite logit is exact, and infinite logits are bits that are certain.
+    Nothing is clamped: `log_prob` is exact for any finite logit, and infinite logits are bits that
+    are certain. `sample` compares a uniform of 24 bits with a float32 probability (53 bits and
+    float64 for float64 logits), which rounds what is within 6e-8 (1e-16) of 0 or 1.
 
     Args:
         logits: [*batch_shape, *event_shape], floating point, raw: any real numbers.
@@ -69,11 +72,16 @@ class Bernoulli(Relaxable):
         """Draw bits in the dtype of the logits, detached: 1 where the uniform is below P(z = 1).
 
         `noise`: uniforms in [0, 1), [*sample_shape, *batch_shape, *event_shape].
+
+        Raises:
+            ValueError: NaN logits, in eager code on the CPU; elsewhere such a bit is 0, and its
+                log-probability NaN.
         """
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
-            shape = (*sample_shape, *logits.shape)
-            u = uniform(shape, logits, logits.dtype, generator, noise)
+            if readable(logits) and bool(logits.isnan().any()):
+                raise ValueError(f"logits must not be NaN, got {int(logits.isnan().sum())} such")
+            u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -111,8 +119,7 @@ class Bernoulli(Relaxable):
         `noise`: the uniforms u in [0, 1), [*sample_shape, *batch_shape, *event_shape].
         """
         logits = self.logits.to(statistics_dtype(self.logits))
-        shape = (*sample_shape, *logits.shape)
-        u = uniform(shape, logits, logits.dtype, generator, noise)
+        u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
         return tempered(logits - logistic, temperature).sigmoid()

@@ -11,6 +11,7 @@ from pgest.distributions.base import (
     Distribution,
     Relaxable,
     finite,
+    readable,
     tempered,
     uniform,
     without_path,
@@ -63,8 +64,9 @@ class Categorical(_Softmax):
         TypeError, ValueError: logits that are not floating point [..., V], or `event_dims` that
             they do not have.
 
-    Memory: drawing makes two temporaries of the logits' size, for any number of samples; `log_prob`
-    is `pgest.token_logp`, three numbers a row.
+    Memory: drawing makes two temporaries of 12 bytes a logit together (16 for float64), whatever
+    the number of samples, and about 24 bytes a token; `log_prob` is `pgest.token_logp`, three
+    numbers a row.
 
     Example:
         >>> tokens = Categorical(torch.tensor([[0.0, float("-inf")]]))
@@ -81,7 +83,13 @@ class Categorical(_Softmax):
     ) -> Tensor:
         """Draw int64 tokens, detached, by inverting the cumulative distribution.
 
-        `noise`: uniforms in [0, 1), [*sample_shape, *batch_shape, *event_shape], one a token.
+        `noise`: uniforms in [0, 1), [*sample_shape, *batch_shape, *event_shape], one a token; see
+        `pgest.expect`.
+
+        Raises:
+            ValueError: a row of NaN, +inf or only -inf, in eager code on the CPU. Elsewhere the
+                last token is drawn, and the log-probabilities of that row alone are NaN. Rows that
+                are padding need some finite logit.
         """
         return draw_tokens(self.logits, sample_shape, generator, noise)
 
@@ -134,7 +142,7 @@ class OneHotCategorical(_Softmax, Relaxable):
         """Draw one-hot vectors in the dtype of the logits, detached.
 
         `noise`: uniforms in [0, 1) without the axis V, one a token; equal noise draws the tokens
-        that `Categorical` draws.
+        that `Categorical` draws, and equal rows are refused.
         """
         return self._one_hot(draw_tokens(self.logits, sample_shape, generator, noise))
 
@@ -172,8 +180,7 @@ class OneHotCategorical(_Softmax, Relaxable):
         `noise`: the uniforms u in [0, 1), [*sample_shape, *logits.shape], one a number.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
-        shape = (*sample_shape, *logits.shape)
-        u = uniform(shape, logits, logits.dtype, generator, noise)
+        u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0: the smallest positive number stands for it, and all stays finite.
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
         return tempered(logits + gumbel, temperature).softmax(-1)
@@ -197,12 +204,21 @@ def draw_tokens(
 
     The token is the first whose cumulative probability exceeds the uniform. Sums are float64: in
     float32 a vocabulary of 100,000 tokens would lose its rare ones.
+
+    Raises:
+        ValueError: a row of NaN, +inf or only -inf, in eager code on the CPU. Elsewhere the last
+            token is drawn, and the statistics of that row alone are NaN.
     """
     rows = logits.shape[:-1]
     with torch.no_grad():
-        u = uniform((*sample_shape, *rows), logits, torch.float64, generator, noise)
+        u = uniform(sample_shape, rows, logits, torch.float64, generator, noise)
         cumulative = logits.softmax(-1, statistics_dtype(logits)).cumsum(-1, dtype=torch.float64)
         total = cumulative[..., -1:]
+        if readable(total) and bool(total.isnan().any()):
+            raise ValueError(
+                "logits must have a possible token in each row, and neither NaN nor +inf, got "
+                f"{int(total.isnan().sum())} of {total.numel()} rows without"
+            )
         draws = torch.Size(sample_shape).numel()
         u = u.to(torch.float64).reshape(draws, *rows).movedim(0, -1)
         # Rounding must not carry a uniform to the total: behind it no token has a probability.

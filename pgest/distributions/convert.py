@@ -21,7 +21,8 @@ def as_distribution(distribution: Any) -> Distribution:
     """Return pgest's distribution for one of torch.distributions; pgest's own pass unchanged.
 
     `Independent(d, n)` becomes `event_dims=n`. The result shares the logits, so that gradients
-    reach what the user's distribution was built from, its `probs` included.
+    reach what the user's distribution was built from, its `probs` included. Built from `probs`, it
+    keeps torch's clamp: a probability of 0 becomes about 1e-7, and is drawn as rarely.
 
     Raises:
         TypeError: for anything else, by name.

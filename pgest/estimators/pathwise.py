@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pgest.distributions import Bernoulli, Distribution, OneHotCategorical, Relaxable
+from pgest.distributions.base import check_temperature
 from pgest.estimators.base import LocalEstimator, Traits
 
 _FLOATING = (Bernoulli, OneHotCategorical)
@@ -104,7 +105,8 @@ class GumbelSoftmax(Pathwise):
         hard: evaluate f on discrete samples (straight-through Gumbel-softmax).
 
     Raises:
-        ValueError: a number that is not positive and finite.
+        TypeError, ValueError: a temperature that is not positive and finite (a tensor's values are
+            looked at, at every call, in eager code on the CPU only).
 
     `noise` is one uniform for each number of a sample: [*sample_shape, *logits.shape]. For bits,
     the hard sample is the one that score-function estimators draw from the same noise.
@@ -130,8 +132,7 @@ class GumbelSoftmax(Pathwise):
     traits: ClassVar[Traits] = Traits(unbiased=False, needs_path=True, distributions=_FLOATING)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.temperature, Tensor) and not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature must be positive and finite, got {self.temperature}")
+        check_temperature(self.temperature)
         if self.hard:  # the registry's name; a frozen dataclass is set in this way only
             object.__setattr__(self, "name", "gumbel_softmax_hard")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -64,9 +64,10 @@ class Trace:
         (torch.Size([8, 5, 3]), torch.Size([4, 6]))
     """
 
-    def __init__(self, num_samples: int = 1, *, generator: torch.Generator | None = None) -> None:
-        checks.num_samples(num_samples)
-        self.num_samples = num_samples
+    def __init__(
+        self, num_samples: SupportsIndex = 1, *, generator: torch.Generator | None = None
+    ) -> None:
+        self.num_samples = checks.num_samples(num_samples)
         self._generator = generator
         self._sites: list[_Site] = []
         self._costs: list[_Cost] = []
@@ -74,6 +75,10 @@ class Trace:
         self._shape_is_of = ""  # what fixed it
         self._expanded: list[Tensor] = []
         self._closed = False
+
+    def __repr__(self) -> str:
+        counts = f"{len(self._sites)} draws, {len(self._costs)} costs"
+        return f"Trace(num_samples={self.num_samples}: {counts}{', closed' * self._closed})"
 
     def expand(self, x: Tensor) -> Tensor:
         """Repeat an input for each sample, [B, ...] -> [S, B, ...]: a view, nothing is copied.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from test_expect import PATHWISE, bits
@@ -32,8 +33,11 @@ def test_a_cost_of_another_shape_names_the_event_dims_that_fit() -> None:
 
 def test_a_cost_is_a_floating_point_tensor() -> None:
     tokens = pgest.Categorical(torch.zeros(5, 3))
-    with pytest.raises(TypeError, match=r"cost must be floating point, got torch\.bool"):
+    message = r"^cost must be floating point, got torch\.{}: write cost\.float\(\)$"
+    with pytest.raises(TypeError, match=message.format("bool")):
         pgest.expect(lambda z: z == 1, tokens, "rloo", num_samples=2)
+    with pytest.raises(TypeError, match=message.format("int64")):
+        pgest.expect(lambda z: z, tokens, "rloo", num_samples=2)
     with pytest.raises(TypeError, match="cost must be a tensor, got float"):
         pgest.expect(lambda z: 1.0, tokens, "rloo", num_samples=2)  # type: ignore[arg-type,return-value]
     value = pgest.expect(lambda z: z.bfloat16(), tokens, "rloo", num_samples=2)
@@ -97,8 +101,15 @@ def test_misuse_of_an_argument_is_named() -> None:
         run(pgest.estimators.Reinforce)
     with pytest.raises(TypeError, match=r"distribution must be one of Bernoulli, .* got Normal"):
         run(distribution=torch.distributions.Normal(0.0, 1.0))
+    for name in ("MovingAverage", "moving_average"):
+        with pytest.raises(ValueError, match=r"an instance .* got '\w+': make one .*Average\(\)"):
+            run(name)
+    with pytest.raises(TypeError, match=r"^f must be callable, z -> cost, got Tensor$"):
+        pgest.expect(torch.zeros(3), bits(3), "rloo")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_samples must be positive, got 0"):
         run(num_samples=0)
+    with pytest.raises(TypeError, match="num_samples must be an integer, got bool"):
+        run(num_samples=True)
     with pytest.raises(TypeError, match="num_samples must be an integer, got float"):
         run(num_samples=2.0)
     with pytest.raises(ValueError, match=r"noise must have shape \(1, 3\), got \(3,\)"):
@@ -134,3 +145,69 @@ def test_samples_changed_in_place_are_refused(name: str) -> None:
     bits = pgest.Bernoulli(torch.zeros(3, requires_grad=True), event_dims=1)
     with pytest.raises(ValueError, match="samples were changed in place"):
         pgest.expect(lambda z: z.mul_(2).sub_(1).sum(-1), bits, name, num_samples=2)
+
+
+def test_a_cost_reduced_too_much_or_too_little_gets_advice() -> None:
+    q = bits(5, 3, event_dims=1)
+    with pytest.raises(ValueError, match=r"got \(\); f returns one cost for each sample, not"):
+        pgest.expect(lambda z: z.mean(), q, "rloo", num_samples=2)
+    with pytest.raises(ValueError, match=r"got \(2, 5, 1\); drop its last dimension, as squeeze"):
+        pgest.expect(lambda z: z.sum(-1, keepdim=True), q, "rloo", num_samples=2)
+    trace = pgest.Trace(2)
+    trace.draw(pgest.Bernoulli(trace.expand(torch.zeros(5, 3)), event_dims=1), "rloo")
+    with pytest.raises(ValueError, match=r"got \(2, 5, 1\); drop its last dimension, as squeeze"):
+        trace.cost(torch.zeros(2, 5, 1))
+
+
+def test_integers_of_numpy_count_samples() -> None:
+    found = pgest.expect(lambda z: z, bits(5), "rloo", num_samples=np.int64(3))
+    assert found.shape == (5,)
+    assert type(pgest.Trace(np.int32(2)).num_samples) is int
+
+
+class Undeclared(ScoreFunction):
+    """Declares nothing."""
+
+    def weight(self, cost: Tensor) -> Tensor:
+        return cost
+
+
+class Nameless(Undeclared, nn.Module):
+    """Declares half."""
+
+    traits: ClassVar[Traits] = Traits(unbiased=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "lacks"), [(Undeclared(), 'name, as name = "'), (Nameless(), "name")]
+)
+def test_an_estimator_that_declares_nothing_is_refused(wrong: Any, lacks: str) -> None:
+    message = f"^{type(wrong).__name__} must declare {lacks}"
+    with pytest.raises(TypeError, match=message):
+        pgest.expect(lambda z: z, bits(5), wrong)
+    trace = pgest.Trace(1)
+    with pytest.raises(TypeError, match=message):
+        trace.draw(pgest.Bernoulli(trace.expand(torch.zeros(3))), wrong)
+    wrong.name = "wrong"
+    if not isinstance(wrong, Nameless):
+        with pytest.raises(TypeError, match=r"^Undeclared must declare traits, as traits = Traits"):
+            pgest.expect(lambda z: z, bits(5), wrong)
+
+
+def test_they_show_what_they_are() -> None:
+    assert [repr(registry[n]) for n in ("reinforce", "rloo", "straight_through", "exact")] == [
+        "Reinforce()",
+        "RLOO()",
+        "StraightThrough()",
+        "Exact(max_support=65536)",
+    ]
+    assert repr(MovingAverage(0.9)) == "MovingAverage(decay=0.9)"
+    assert repr(nn.ModuleList([MovingAverage(0.9)])) == (
+        "ModuleList(\n  (0): MovingAverage(decay=0.9)\n)"
+    )
+    trace = pgest.Trace(2)
+    z = trace.draw(pgest.Bernoulli(trace.expand(torch.zeros(3))), "rloo")
+    trace.cost(z)
+    assert repr(trace) == "Trace(num_samples=2: 1 draws, 1 costs)"
+    trace.value()
+    assert repr(trace) == "Trace(num_samples=2: 1 draws, 1 costs, closed)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 
@@ -54,6 +54,11 @@ class Estimator(ABC):
     name: ClassVar[str]
     traits: ClassVar[Traits]
     fit_loss: Tensor | None = None
+
+    def __repr__(self) -> str:
+        return (
+            nn.Module.__repr__(self) if isinstance(self, nn.Module) else f"{type(self).__name__}()"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but `fit_loss`, whose graph cannot be copied and belongs to the last call."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,12 +14,20 @@ from pgest.estimators.base import Estimator
 from pgest.reference import statistics_dtype
 
 
-def num_samples(x: Any) -> None:
-    """A positive integer."""
-    if isinstance(x, bool) or not isinstance(x, int):
+def num_samples(x: Any) -> int:
+    """A positive integer, of numpy too."""
+    if isinstance(x, bool) or not hasattr(x, "__index__") or isinstance(x, Tensor):
         raise TypeError(f"num_samples must be an integer, got {type(x).__name__}")
-    if x < 1:
-        raise ValueError(f"num_samples must be positive, got {x}")
+    samples: int = x if isinstance(x, int) else operator.index(x)
+    if samples < 1:
+        raise ValueError(f"num_samples must be positive, got {samples}")
+    return samples
+
+
+def cost_function(f: Any) -> None:
+    """Something to call."""
+    if not callable(f):
+        raise TypeError(f"f must be callable, z -> cost, got {type(f).__name__}")
 
 
 def cost(x: Any, shape: tuple[int, ...], distribution: Distribution | None) -> Tensor:
@@ -32,15 +41,19 @@ def cost(x: Any, shape: tuple[int, ...], distribution: Distribution | None) -> T
             + _advice(x.shape, shape, distribution)
         )
     if not x.is_floating_point():
-        raise TypeError(f"cost must be floating point, got {x.dtype}")
+        raise TypeError(f"cost must be floating point, got {x.dtype}: write cost.float()")
     return x.to(statistics_dtype(x))
 
 
 def _advice(
     came: tuple[int, ...], shape: tuple[int, ...], distribution: Distribution | None
 ) -> str:
-    """The `event_dims` with which a cost of this shape would be right."""
-    if distribution is None or not came:
+    """What to change: how f reduces, or the `event_dims` with which this shape would be right."""
+    if not came:
+        return "; f returns one cost for each sample, not their sum or mean"
+    if came == (*shape, 1):
+        return "; drop its last dimension, as squeeze(-1) and keepdim=False do"
+    if distribution is None:
         return ""
     samples = shape[: len(shape) - len(distribution.batch_shape)]
     variables = (*samples, *distribution.variables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ def expect(
     distribution: Any,
     estimator: str | Estimator,
     *,
-    num_samples: int = 1,
+    num_samples: SupportsIndex = 1,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
 ) -> Tensor:
@@ -70,10 +70,11 @@ def expect(
         >>> value.shape, logits.grad.shape
         (torch.Size([5]), torch.Size([5, 8]))
     """
+    checks.cost_function(f)
     chosen, drawn = resolve(estimator), as_distribution(distribution)
-    checks.num_samples(num_samples)
-    chosen.check(drawn, num_samples)
-    return chosen.estimate(_checked(f, drawn, chosen), drawn, num_samples, generator, noise)
+    samples = checks.num_samples(num_samples)
+    chosen.check(drawn, samples)
+    return chosen.estimate(_checked(f, drawn, chosen), drawn, samples, generator, noise)
 
 
 def _checked(f: Cost, distribution: Distribution, estimator: Estimator) -> Cost:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from pgest.estimators.base import Estimator
+from pgest.estimators.base import Estimator, Traits
 from pgest.estimators.enumeration import Exact
 from pgest.estimators.pathwise import GumbelSoftmax, StraightThrough
 from pgest.estimators.score import RLOO, Reinforce
@@ -31,11 +31,26 @@ def resolve(estimator: Any) -> Estimator:
         TypeError: neither a name nor an instance.
     """
     if isinstance(estimator, Estimator):
+        _check_declared(estimator)
         return estimator
     if isinstance(estimator, str):
         if estimator in registry:
             return registry[estimator]
+        if estimator.replace("_", "").lower() == "movingaverage":
+            raise ValueError(
+                f"estimator must be an instance where it keeps state, got {estimator!r}: make one "
+                "pgest.estimators.MovingAverage() and pass it to every call"
+            )
         names = ", ".join(registry)
         raise ValueError(f"estimator must be one of {names}, or an instance, got {estimator!r}")
     came = f"the class {estimator.__name__}" if isinstance(estimator, type) else repr(estimator)
     raise TypeError(f"estimator must be a name or an instance of an estimator, got {came}")
+
+
+def _check_declared(estimator: Estimator) -> None:
+    for attribute, kind, example in (
+        ("name", str, 'name = "mine"'),
+        ("traits", Traits, "traits = Traits(unbiased=True)"),
+    ):
+        if not isinstance(getattr(estimator, attribute, None), kind):
+            raise TypeError(f"{type(estimator).__name__} must declare {attribute}, as {example}")

@@ -141,7 +141,8 @@ class Trace:
         Args:
             cost: its own gradient counts as well, as in `pgest.expect`.
             nodes: samples as `draw` returned them. Leaving out a draw is right only if the cost
-                does not depend on it; each one left out makes the estimate less noisy.
+                does not depend on it; it makes the estimate less noisy as a rule, that is where
+                this cost does not happen to make up for others.
 
         Raises:
             TypeError, ValueError: a cost of another shape or dtype, by name; `nodes` that are not

@@ -35,21 +35,29 @@ def moments(
     estimator: Any,
     num_samples: int = 1,
     closes_over: bool = False,
+    event_dims: int = 1,
 ) -> Moments:
-    """The moments of `expect`'s gradient for logits of one draw, [D] bits or [D, V] tokens.
+    """The moments of `expect`'s gradient for logits of bits [...] or tokens [..., V].
 
     f takes z [S, rows, ...] and, where `closes_over`, a distribution over the rows' own logits too.
+    Variables that `event_dims` leaves out are a batch within the row, whose values are summed.
     """
-    values = torch.arange(2 if kind is pgest.Bernoulli else logits.shape[-1])
-    tokens = torch.cartesian_prod(*[values] * (num_samples * logits.shape[0]))
-    tokens = tokens.view(-1, num_samples, logits.shape[0]).movedim(1, 0)  # [S, rows, D]
+    values, variables = table(kind, logits)
+    tokens = torch.cartesian_prod(*[torch.arange(values)] * (num_samples * variables.numel()))
+    tokens = tokens.view(-1, num_samples, *variables).movedim(1, 0)  # [S, rows, *variables]
     rows = logits.expand(tokens.shape[1], *logits.shape).clone().requires_grad_()
-    noise, probability = force(kind, rows.detach(), tokens)
-    q = kind(rows, event_dims=1)
+    noise, probability = force(kind, rows.detach().double(), tokens)
+    q = kind(rows, event_dims=event_dims)
     cost = (lambda z: f(z, q)) if closes_over else f
     value = pgest.expect(cost, q, estimator, num_samples=num_samples, noise=noise)
     (estimates,) = torch.autograd.grad(value.sum(), rows)
-    return weigh(probability.prod(0).prod(-1), estimates, value.detach())
+    total = value.detach().flatten(1).sum(1) if value.dim() > 1 else value.detach()
+    return weigh(probability.prod(0).flatten(1).prod(-1), estimates.double(), total)
+
+
+def table(kind: Kind, logits: Tensor) -> tuple[int, torch.Size]:
+    """How many values a variable has, and the shape of the variables."""
+    return (2, logits.shape) if kind is pgest.Bernoulli else (logits.shape[-1], logits.shape[:-1])
 
 
 def force(kind: Kind, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,24 +80,28 @@ def weigh(probability: Tensor, estimates: Tensor, value: Tensor) -> Moments:
 
 
 def exact_gradient(
-    kind: Kind, logits: Tensor, f: Callable[..., Tensor], closes_over: bool = False
+    kind: Kind,
+    logits: Tensor,
+    f: Callable[..., Tensor],
+    closes_over: bool = False,
+    event_dims: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """E[f] and its gradient by brute force in plain PyTorch, without any of pgest's estimators."""
     leaf = logits.clone().requires_grad_()
-    values = range(2 if kind is pgest.Bernoulli else logits.shape[-1])
+    values, variables = table(kind, logits)
     total = torch.zeros((), dtype=logits.dtype)
-    for outcome in product(values, repeat=logits.shape[0]):
-        tokens = torch.tensor(outcome)
+    for outcome in product(range(values), repeat=variables.numel()):
+        tokens = torch.tensor(outcome).view(variables)
         if kind is pgest.Bernoulli:
             z = tokens.to(logits.dtype)
             p = torch.where(tokens == 1, leaf.sigmoid(), 1 - leaf.sigmoid()).prod()
         else:
-            p = leaf.softmax(-1).gather(-1, tokens[:, None]).prod()
+            p = leaf.softmax(-1).gather(-1, tokens[..., None]).prod()
             one_hot = torch.nn.functional.one_hot(tokens, logits.shape[-1]).to(logits.dtype)
             z = tokens if kind is pgest.Categorical else one_hot
-        q = kind(leaf[None], event_dims=1)
+        q = kind(leaf[None], event_dims=event_dims)
         cost = f(z[None, None], q) if closes_over else f(z[None, None])
-        total = total + p * cost[0, 0]
+        total = total + p * cost[0, 0].sum()
     (gradient,) = torch.autograd.grad(total, leaf)
     return total.detach(), gradient
 

@@ -48,9 +48,15 @@ def outcomes(samples: int) -> tuple[Tensor, Tensor]:
 
 
 def trace_moments(
-    estimators: tuple[Any, Any], samples: int, cost: Callable[[Tensor, Tensor], Tensor] = late
+    estimators: tuple[Any, Any],
+    samples: int,
+    cost: Callable[[Tensor, Tensor], Tensor] = late,
+    named: bool | None = None,
 ) -> Iterator[Any]:
-    """Moments of the gradients of a, W and c, in this order."""
+    """Moments of the gradients of a, W and c, in this order.
+
+    Where `named` is given, all costs come last, and it says whether they name their draws.
+    """
     first, then = outcomes(samples)
     rows = first.shape[1]
     params = tuple(x.expand(rows, *x.shape).clone().requires_grad_() for x in (A, W, C))
@@ -59,13 +65,16 @@ def trace_moments(
     noise, p1 = force(pgest.Bernoulli, A, first)
     a = trace.expand(params[0])
     b1 = trace.draw(pgest.Bernoulli(a, event_dims=1), estimators[0], noise=noise)
-    trace.cost(early(b1))
+    if named is None:
+        trace.cost(early(b1))
     logits = second(b1, params)
     noise, p2 = force(pgest.Bernoulli, logits.detach(), then)
     b2 = trace.draw(pgest.Bernoulli(logits, event_dims=1), estimators[1], noise=noise)
     assert torch.equal(b1.long(), first)
     assert torch.equal(b2.long(), then)
-    trace.cost(cost(b1, b2))
+    if named is not None:
+        trace.cost(early(b1), nodes=[b1] if named else None)
+    trace.cost(cost(b1, b2), nodes=[b2, b1] if named else None)
     value = trace.value()
     probability = (p1 * p2).prod(0).prod(-1)
     for estimates in torch.autograd.grad(value.sum(), params):
@@ -99,6 +108,17 @@ def test_two_layers_are_unbiased(estimators: tuple[Any, Any], samples: int) -> N
     value, gradients = exact()
     for found, gradient in zip(trace_moments(estimators, samples), gradients, strict=True):
         assert_unbiased(found, value, gradient)
+
+
+@pytest.mark.parametrize(("estimator", "samples"), [("reinforce", 1), ("rloo", 2)])
+def test_named_nodes_are_unbiased(estimator: str, samples: int) -> None:
+    value, gradients = exact()
+    both = (estimator, estimator)
+    named, unnamed = (list(trace_moments(both, samples, named=n)) for n in (True, False))
+    for moments, gradient in zip([*named, *unnamed], [*gradients, *gradients], strict=True):
+        assert_unbiased(moments, value, gradient)
+    torch.testing.assert_close(named[0].variance, unnamed[0].variance)
+    assert (named[2].variance - unnamed[2].variance).abs().max() > 0.1  # they do leave draws out
 
 
 def test_a_path_after_a_draw_is_exact_where_the_cost_is_linear() -> None:

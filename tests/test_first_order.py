@@ -72,6 +72,15 @@ def test_a_hessian_is_refused(outer: Callable[..., Any], inner: Callable[..., An
         torch.func.hessian(value)(LOGITS)
 
 
+def test_compiled_code_refuses_it_too() -> None:
+    logits, _ = leaves()
+    compiled = torch.compile(value, backend="aot_eager", fullgraph=True)
+    (first,) = torch.autograd.grad(compiled(logits), logits, create_graph=True)
+    torch.testing.assert_close(first, torch.autograd.grad(value(logits), logits)[0])
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        torch.autograd.grad(first.sum(), logits)
+
+
 def test_a_draw_of_a_trace_is_refused() -> None:
     logits = LOGITS.clone().requires_grad_()
     trace = pgest.Trace(4)

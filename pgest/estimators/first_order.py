@@ -14,7 +14,8 @@ def add_surrogate(value: Tensor, surrogate: Tensor, name: str) -> Tensor:
     The gradient of a score-function surrogate estimates that of E[f]; its second derivative
     estimates nothing, for the weights are constants to it. So the gradients carry a node that
     raises where they are differentiated through the distribution's parameters, in eager code and
-    in torch.func. torch.compile refuses second derivatives itself.
+    in torch.func (where a derivative of a forward-mode one is refused for f's own parameters too).
+    torch.compile refuses second derivatives itself.
 
     Args:
         value, surrogate: of equal shape; where the surrogate is NaN or infinite the value is NaN,

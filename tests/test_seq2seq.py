@@ -173,10 +173,11 @@ def test_merging_keeps_the_weighted_gradient() -> None:
     state = model.encode(torch.tensor([[1, 4, 2], [5, 3, 0]]), torch.tensor([3, 2]))
     draw = sample(model.stepper(), state, 30, bos=BOS, eos=EOS, max_length=3)
     weight = torch.randn(30, 2, dtype=torch.float64)
-    weight[:, 1] = 0.0
-    merged = distinct(draw.tokens, draw.mask, weight)
-    assert len(merged.row) < 30
-    assert (merged.row == 0).all()
+    merged = distinct(draw.tokens, draw.mask)
+    assert len(merged.row) < 60
+    assert torch.equal(merged.tokens[merged.inverse], draw.tokens)
+    assert torch.equal(merged.mask[merged.inverse], draw.mask)
+    assert torch.equal(merged.row[merged.inverse], torch.arange(2).expand(30, 2))
 
     def gradient(tokens: Tensor, mask: Tensor, row: Tensor, weight: Tensor) -> list[Tensor]:
         logits = model(tokens, mask, (state[0][row],))
@@ -187,32 +188,46 @@ def test_merging_keeps_the_weighted_gradient() -> None:
 
     everything = draw.tokens.flatten(0, 1), draw.mask.flatten(0, 1)
     expected = gradient(*everything, torch.arange(2).repeat(30), weight.flatten())
-    found = gradient(merged.tokens, merged.mask, merged.row, merged.weight)
+    found = gradient(merged.tokens, merged.mask, merged.row, merged.total(weight))
     torch.testing.assert_close(found, expected)
 
 
 def test_merging_refuses_shapes_that_do_not_belong_together() -> None:
     tokens = torch.zeros(3, 2, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"got \(3, 2, 4\), \(3, 2, 4\) and \(2, 3\)"):
-        distinct(tokens, tokens.bool(), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"got \(3, 2, 4\) and \(3, 2, 3\)"):
+        distinct(tokens, tokens[..., 1:].bool())
+    merged = distinct(tokens, tokens.bool())
+    with pytest.raises(ValueError, match=r"weight must have shape \(3, 2\), .* got \(2, 3\)"):
+        merged.total(torch.zeros(2, 3))
 
 
-def test_a_nan_weight_is_kept_for_the_loss_to_show() -> None:
-    tokens = torch.tensor([[[4, 1]], [[4, 1]], [[5, 1]]])
-    weight = torch.tensor([[torch.nan], [1.0], [1.0]])
-    merged = distinct(tokens, tokens > 0, weight)
-    assert merged.weight.isnan().tolist() == [True, False]
-
-
-def test_small_weights_beside_large_ones_are_kept() -> None:
-    tokens = torch.tensor([[[4, 1]], [[5, 1]]])
-    merged = distinct(tokens, tokens > 0, torch.tensor([[1.0], [1e-9]]))
-    assert sorted(merged.weight.tolist()) == pytest.approx([1e-9, 1.0])
+def test_totals_of_weights_that_cancel_are_zero_and_no_others() -> None:
+    tokens = torch.tensor([[[4, 1]], [[4, 1]], [[4, 1]], [[5, 1]]])
+    merged = distinct(tokens, tokens > 0)
+    cancel = torch.tensor([[0.1], [0.2], [-0.3], [1e-9]])
+    assert merged.total(cancel).tolist() == pytest.approx([0.0, 1e-9], rel=1e-6, abs=0)
+    broken = torch.tensor([[torch.nan], [1.0], [1.0], [1.0]])  # the loss must show it
+    assert merged.total(broken).isnan().tolist() == [True, False]
 
 
 def test_no_rows_to_merge() -> None:
     empty = torch.zeros(3, 0, 2, dtype=torch.int64)
-    assert len(distinct(empty, empty > 0, torch.zeros(3, 0)).weight) == 0
+    assert len(distinct(empty, empty > 0).total(torch.zeros(3, 0))) == 0
+
+
+def test_the_temperature_is_that_of_the_policy() -> None:
+    model = small_model()
+    state = model.encode(torch.tensor([[1, 4, 2], [5, 3, 0]]), torch.tensor([3, 2]))
+    draw = sample(model.stepper(), state, 4000, bos=BOS, eos=EOS, max_length=2, temperature=0.5)
+    merged = distinct(draw.tokens, draw.mask)
+    logits = model(merged.tokens, merged.mask, (state[0][merged.row],)) / 0.5
+    logp = logits.log_softmax(-1).gather(-1, merged.tokens.unsqueeze(-1)).squeeze(-1)
+    logp = torch.where(merged.mask, logp, 0.0).sum(-1)
+    torch.testing.assert_close(logp[merged.inverse].float(), draw.logp.sum(-1))
+    frequency = merged.total(torch.ones(4000, 2)) / 4000
+    assert (frequency - logp.exp()).abs().max() < 5 * (0.25 / 4000) ** 0.5
+    with pytest.raises(ValueError, match="temperature must be positive and finite, got 0"):
+        sample(model.stepper(), state, bos=BOS, eos=EOS, max_length=2, temperature=0)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, -torch.inf])

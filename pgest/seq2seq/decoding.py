@@ -37,6 +37,7 @@ def sample(
     bos: int,
     eos: int,
     max_length: int,
+    temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Sequences:
     """Draw `num_samples` independent sequences for each row of `state`.
@@ -51,13 +52,14 @@ def sample(
         bos: the token that opens every sequence; it is not part of the result.
         eos: the token that closes a sequence; it is part of the result and of `logp`.
         max_length: the most tokens of a sequence, `eos` included.
+        temperature: what the logits are divided by, above 0; `logp` is that of the tempered policy.
         generator: the source of all randomness, on the state's device.
 
     Returns:
         The sequences, `[S, B, T]`.
 
     Raises:
-        ValueError: for `num_samples` or `max_length` below 1.
+        ValueError: for `num_samples` or `max_length` below 1, or a temperature not above 0.
 
     Example:
         >>> coin = lambda tokens, state: (torch.zeros(len(tokens), 2), state)
@@ -66,6 +68,13 @@ def sample(
         torch.Size([4, 3])
     """
 
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+
+    def tempered(tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        logits, state = step(tokens, state)
+        return logits.float() / temperature, state
+
     def choose(logp: Tensor, row: Tensor) -> Tensor:
         # Inverse transform in float64: a token of probability 0 is never the first above u.
         cumulative = logp.double().exp().cumsum(-1)
@@ -73,7 +82,8 @@ def sample(
         below = cumulative[row] <= (u * cumulative[row, -1]).unsqueeze(-1)
         return below.sum(-1).clamp(max=logp.shape[-1] - 1)
 
-    return _decode(step, state, num_samples, choose, bos, eos, max_length)
+    walk = step if temperature == 1 else tempered
+    return _decode(walk, state, num_samples, choose, bos, eos, max_length)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ def reinforce_loss(
     *,
     mask: Tensor | None = None,
     entropy_coef: float = 0.0,
+    temperature: float | Tensor = 1.0,
     normalizer: float | Tensor = 1.0,
 ) -> Tensor:
     """REINFORCE loss of sampled tokens: its gradient raises what `weight` calls good.
@@ -31,6 +32,7 @@ def reinforce_loss(
             its gradient is -mask log p / normalizer, so a learned weight can be trained.
         mask: bool shaped like `tokens` or [...], True counts. What is masked is not read.
         entropy_coef: bonus per token, in units of reward per nat.
+        temperature: what the logits are divided by: that at which the tokens were drawn.
         normalizer: what the sum is divided by, e.g. the number of sequences.
 
     Returns:
@@ -58,7 +60,7 @@ def reinforce_loss(
     if keep is not None and keep.dim() == logits.dim():
         rows = keep.any(0)
         tokens = torch.where(keep, tokens, 0)
-    stats = token_stats(logits, tokens, outputs=outputs, mask=rows)
+    stats = token_stats(logits, tokens, outputs=outputs, temperature=temperature, mask=rows)
     assert stats.logp is not None
     logp, weight = stats.logp, _broadcast(weight, stats.logp)
     if keep is not None:  # both factors: 0 * inf is NaN, in the loss or in its gradient
@@ -68,6 +70,49 @@ def reinforce_loss(
         entropy = stats.entropy.expand(logp.shape)
         gain = gain + entropy_coef * (entropy if keep is None else torch.where(keep, entropy, 0.0))
     return -gain.sum() / normalizer
+
+
+def logit_l2(
+    logits: Tensor,
+    *,
+    weight: Tensor | None = None,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor = 1.0,
+) -> Tensor:
+    """Penalty for large logits, which keeps a policy from becoming certain too early.
+
+        loss = (1 / normalizer) sum_n mask weight (1 / V) sum_j logits_j^2
+
+    Unlike an entropy bonus it also bounds what softmax does not see: a shift of all logits.
+
+    Args:
+        logits: [..., V]; a -inf logit, which is excluded, counts as 0.
+        weight: broadcastable to [...]; how often each row counts, 1 without it.
+        mask: [...], bool, True counts. What is masked is not read.
+        normalizer: what the sum is divided by, e.g. the number of sequences.
+
+    Returns:
+        A scalar in the dtype of the logits.
+
+    Raises:
+        ValueError, TypeError: for a weight or mask that does not fit.
+
+    Memory: one copy of the logits.
+
+    Example:
+        >>> logit_l2(torch.tensor([[3.0, -3.0], [0.0, 1.0]]))
+        tensor(9.5000)
+    """
+    shape = logits.shape[:-1]
+    if mask is not None:
+        checks.boolean(mask)
+        if mask.shape != shape:
+            raise ValueError(f"mask must have shape {tuple(shape)}, got {tuple(mask.shape)}")
+        logits = torch.where(mask.unsqueeze(-1), logits, 0.0)
+    rows = torch.where(logits == -torch.inf, 0.0, logits).square().mean(-1)
+    if weight is not None:
+        rows = rows * _broadcast(weight, rows)
+    return rows.sum() / normalizer
 
 
 def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor | None:
@@ -84,12 +129,12 @@ def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor |
     )
 
 
-def _broadcast(weight: Tensor, logp: Tensor) -> Tensor:
+def _broadcast(weight: Tensor, like: Tensor) -> Tensor:
     checks.tensor("weight", weight)
     try:
-        return weight.expand(logp.shape)
+        return weight.expand(like.shape)
     except RuntimeError:
         raise ValueError(
-            f"weight must be broadcastable to {tuple(logp.shape)} like tokens, "
+            f"weight must be broadcastable to {tuple(like.shape)}, one for each token, "
             f"got {tuple(weight.shape)}"
         ) from None

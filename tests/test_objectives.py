@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import pgest
-from pgest.objectives import reinforce_loss
+from pgest.objectives import logit_l2, reinforce_loss
 
 REWARD = torch.tensor([0.3, -1.0, 2.0, 0.5], dtype=torch.float64)
 
@@ -109,7 +109,7 @@ def test_second_order() -> None:
 
 def test_misuse_is_refused_by_name() -> None:
     logits, tokens = example(), torch.tensor([0, 1, 2])
-    with pytest.raises(ValueError, match=r"weight must be broadcastable to \(3,\) .* got \(2,\)"):
+    with pytest.raises(ValueError, match=r"weight must be broadcastable to \(3,\), .* got \(2,\)"):
         reinforce_loss(logits, tokens, torch.ones(2))
     with pytest.raises(TypeError, match="weight must be a tensor, got float"):
         reinforce_loss(logits, tokens, 1.0)  # type: ignore[arg-type]
@@ -117,3 +117,44 @@ def test_misuse_is_refused_by_name() -> None:
         reinforce_loss(logits, tokens, torch.ones(3), mask=[True] * 3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"mask must have shape \(3,\) .* got \(1, 3\)"):
         reinforce_loss(logits, tokens, torch.ones(3), mask=torch.ones(1, 3, dtype=torch.bool))
+
+
+def test_the_temperature_is_that_of_the_policy() -> None:
+    logits = example()
+    p = (logits / 0.5).softmax(-1)
+    expected = torch.zeros_like(logits)
+    for token in range(4):
+        tokens = torch.full((3,), token)
+        weight = p[:, token].detach() * REWARD[token]
+        loss = reinforce_loss(logits, tokens, weight, temperature=0.5)
+        expected += torch.autograd.grad(loss, logits)[0]
+    (exact,) = torch.autograd.grad(-(p * REWARD).sum(), logits)
+    torch.testing.assert_close(expected, exact, rtol=1e-10, atol=1e-12)
+
+
+def test_the_logit_penalty_is_its_formula() -> None:
+    logits = example()
+    mask = torch.tensor([True, False, True])
+    weight = torch.tensor([2.0, 7.0, 0.5], dtype=torch.float64)
+    found = logit_l2(logits, weight=weight, mask=mask, normalizer=3.0)
+    rows = logits.square().mean(-1)
+    torch.testing.assert_close(found, (2 * rows[0] + 0.5 * rows[2]) / 3)
+    torch.testing.assert_close(logit_l2(logits), rows.sum())
+
+
+def test_the_logit_penalty_leaves_out_what_is_excluded_or_masked() -> None:
+    logits = torch.tensor([[1.0, -torch.inf], [torch.nan, torch.nan]], requires_grad=True)
+    loss = logit_l2(logits, mask=torch.tensor([True, False]))
+    assert loss.item() == 0.5
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_the_logit_penalty_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"mask must have shape \(3,\), got \(4,\)"):
+        logit_l2(example(), mask=torch.ones(4).bool())
+    with pytest.raises(ValueError, match=r"weight must be broadcastable to \(3,\)"):
+        logit_l2(example(), weight=torch.ones(2))
+    with pytest.raises(TypeError, match="mask must be"):
+        logit_l2(example(), mask=torch.ones(3))

@@ -1,8 +1,15 @@
 """The dictionary is complete, merged and split for good."""
 
+import sys
 from collections import Counter
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
 
 from pgest.data import PARTS, cmudict, part_of
+from pgest.data.cmudict import _text
+from pgest.errors import InputError
 
 
 def test_dictionary_holds_every_word_of_letters() -> None:
@@ -37,3 +44,18 @@ def test_split_is_fixed() -> None:
     examples = {"gradient": "train", "orange": "validation", "kernel": "test"}
     assert {word: part_of(word) for word in examples} == examples
     assert set(PARTS) == set(examples.values())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no xz", "cut"])
+def test_a_missing_or_damaged_file_is_named(
+    content: bytes | str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cmudict.dict.xz"
+    if content == "cut":
+        path.write_bytes(files("pgest.data").joinpath(path.name).read_bytes()[:5000])
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    module = sys.modules["pgest.data.cmudict"]  # the package has a function of that name
+    monkeypatch.setattr(module, "files", lambda package: tmp_path)
+    with pytest.raises(InputError, match=r"cmudict\.dict\.xz must be the dictionary"):
+        _text()

@@ -24,7 +24,7 @@ ROWS = (
     ("estimators", "trace"),
     ("objectives", "advantages", "rewards", "data"),
     ("ops", "distributions"),
-    ("reference",),
+    ("reference", "errors"),
     ("_C", "_text"),
 )
 # Pairs on one row of which the first may import the second.

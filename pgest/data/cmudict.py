@@ -13,6 +13,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
+from pgest.errors import InputError
+
 PARTS = ("train", "validation", "test")
 _ENTRY = re.compile(r"([a-z]+)(?:\(\d+\))? ([^#]+)")
 
@@ -27,16 +29,29 @@ def cmudict() -> dict[str, tuple[Pronunciation, ...]]:
     are dropped. Words with an apostrophe, a hyphen, a full stop or a digit are left out: the result
     has 117,493 words and 125,853 pronunciations of 1 to 28 phonemes. Vowels carry a stress digit.
 
+    Raises:
+        InputError: where the file is missing or damaged.
+
     Example:
         >>> cmudict()["tomato"]
         (('T', 'AH0', 'M', 'EY1', 'T', 'OW2'), ('T', 'AH0', 'M', 'AA1', 'T', 'OW2'))
     """
-    text = lzma.decompress(files("pgest.data").joinpath("cmudict.dict.xz").read_bytes()).decode()
+    text = _text()
     words: dict[str, dict[Pronunciation, None]] = {}  # a dict keeps the order and drops repeats
     for line in text.splitlines():
         if entry := _ENTRY.match(line):
             words.setdefault(entry[1], {})[tuple(entry[2].split())] = None
     return {word: tuple(pronunciations) for word, pronunciations in words.items()}
+
+
+def _text() -> str:
+    path = files("pgest.data").joinpath("cmudict.dict.xz")
+    try:
+        return lzma.decompress(path.read_bytes()).decode()
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} must be the dictionary that pgest comes with, got: {error}; install it again"
+        ) from None
 
 
 def part_of(word: str) -> str:

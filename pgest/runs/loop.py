@@ -2,106 +2,162 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+import math
+from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from pgest.runs.checkpoint import load_checkpoint, save_checkpoint
 from pgest.runs.config import Config
+from pgest.runs.files import load_tensors, save_tensors
+from pgest.runs.health import symptoms
+from pgest.runs.history import Clock, Evaluation, Figures, History, Metric
+from pgest.runs.interrupts import Interrupted, stop_request
+from pgest.runs.logs import Logs
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-Figures = dict[str, float]
-"""Named measurements of one update or one evaluation."""
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 
 
 class Learner(Protocol):
     """What the loop trains."""
 
+    metric: Metric
+    """The held-out figure by which the best model is chosen."""
+
     @property
     def model(self) -> nn.Module:
         """The module whose parameters are trained."""
 
-    def loss(self, generator: torch.Generator) -> tuple[Tensor, Figures]:
+    def loss(self, generator: torch.Generator, clock: Clock) -> tuple[Tensor, Figures]:
         """Return the loss of one update, a scalar to minimise, and figures to log."""
 
-    def evaluate(self) -> Figures:
-        """Return figures on held-out data."""
+    def evaluate(self) -> Evaluation:
+        """Return figures on held-out data; the same for the same weights."""
 
 
-@dataclass
-class History:
-    """The figures of every update and every evaluation; each holds its `step`."""
+def train(
+    learner: Learner, config: Config, folder: Path, *, shown: tuple[str, ...] = (), bar: bool = True
+) -> History:
+    """Minimise the learner's loss with AdamW, leave its best model in `folder` and in the learner.
 
-    updates: list[Figures] = field(default_factory=list)
-    evaluations: list[Figures] = field(default_factory=list)
+    Gradients are clipped by their norm. Held-out figures are taken before the first update, every
+    `evaluate_every` updates and after the last; each time `folder` gets a checkpoint, and
+    `best.safetensors` when the metric is the best so far. A folder with a checkpoint is gone on
+    with: all randomness comes from one generator, which the checkpoint holds, so that the end has
+    the same numbers as that of a run which was never stopped (on the same machine and threads).
 
-
-def train(learner: Learner, config: Config, *, progress: bool = True) -> History:
-    """Minimise the learner's loss for `config.steps` updates of Adam and return what was measured.
-
-    The rate rises linearly over the warm-up and falls linearly to 0; gradients are clipped by their
-    norm. Held-out figures are taken before the first update, every `evaluate_every` updates and
-    after the last. All randomness comes from one generator, seeded with `config.seed`.
+    Ctrl-C or SIGTERM ends the run after the update at hand, with a checkpoint. `shown` are the
+    figures of the progress bar.
 
     Raises:
-        ImportError: where a progress bar is asked for and tqdm is missing.
+        ImportError: where a package of the extra `tasks` is missing.
+        Interrupted: after Ctrl-C or SIGTERM.
+        ValueError: for a checkpoint that is damaged or of another model.
         FloatingPointError: if the gradient's norm is not finite; the model keeps its last weights.
     """
-    generator = torch.Generator(config.device).manual_seed(config.seed)
-    parameters = [p for p in learner.model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
-    history = History()
-    with _bar(config.steps, progress) as bar:
-        for step in range(config.steps + 1):
-            if step % config.evaluate_every == 0 or step == config.steps:
-                history.evaluations.append({"step": step, **_evaluate(learner)})
-            if step == config.steps:
+    state = _Training(learner, config, folder)
+    with stop_request() as stop, Logs(config, folder, state.history, shown, bar) as logs:
+        while True:
+            if state.due:
+                state.evaluate(logs)
+                save_checkpoint(folder / CHECKPOINT, state)
+            if state.finished:
                 break
-            loss, figures = learner.loss(generator)
-            optimizer.zero_grad()
+            if stop.made:
+                save_checkpoint(folder / CHECKPOINT, state)
+                raise Interrupted(f"stopped before update {state.step} of {config.steps}")
+            state.update(logs)
+    state.take_best()
+    return state.history
+
+
+class _Training:
+    """Everything that changes while the loop runs."""
+
+    def __init__(self, learner: Learner, config: Config, folder: Path) -> None:
+        self.learner, self.config, self.folder = learner, config, folder
+        self.history, self.clock = History(), Clock()
+        self.history.seconds = self.clock.seconds
+        self.generator = torch.Generator(config.device).manual_seed(config.seed)
+        self.parameters = [p for p in learner.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        if (folder / CHECKPOINT).exists():
+            load_checkpoint(folder / CHECKPOINT, self)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.learner.model
+
+    @property
+    def step(self) -> int:
+        """The number of updates that are done."""
+        return len(self.history.updates)
+
+    @property
+    def due(self) -> bool:
+        """Whether this step's evaluation is missing."""
+        done = self.history.evaluations
+        if done and done[-1]["step"] == self.step:
+            return False
+        return self.step % self.config.evaluate_every == 0 or self.step == self.config.steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last update is done, or the held-out metric has not improved for long."""
+        rows, patience = self.history.evaluations, self.config.patience
+        waited = len(rows) - 1 - self.history.best(self.learner.metric) if rows else 0
+        return self.step == self.config.steps or 0 < patience <= waited
+
+    def update(self, logs: Logs) -> None:
+        """Take one step of the optimizer."""
+        loss, figures = self.learner.loss(self.generator, self.clock)
+        with self.clock("backward"):
+            self.optimizer.zero_grad()
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm).item()
-            if norm - norm != 0:
-                raise FloatingPointError(f"update {step}: the gradient's norm is {norm}")
-            optimizer.step()
-            schedule.step()
-            history.updates.append({"step": step, **figures, "gradient norm": norm})
-            bar.update()
-            if step % 10 == 0:
-                bar.set_postfix_str(_summary(history))
-    return history
+        with self.clock("optimizer"):
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm).item()
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"update {self.step}: the gradient's norm is {norm}; the last checkpoint is in "
+                    f"{self.folder}"
+                )
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * rate(self.step, self.config)
+            self.optimizer.step()
+        self.history.updates.append({"step": self.step, **figures, "gradient norm": norm})
+        logs.update(self.history)
+
+    def evaluate(self, logs: Logs) -> None:
+        """Take held-out figures, keep the model if it is the best so far, and warn."""
+        metric, history = self.learner.metric, self.history
+        self.model.eval()
+        with torch.no_grad(), self.clock("held-out evaluation"):
+            result = self.learner.evaluate()
+        self.model.train()
+        history.evaluations.append({"step": self.step, **result.figures})
+        if history.best(metric) == len(history.evaluations) - 1:
+            save_tensors(self.folder / BEST, self.model.state_dict())
+        error = result.standard_errors.get(metric.name, 0.0)
+        known = {warning["about"] for warning in history.warnings}
+        for about, sentence in symptoms(history, metric, error).items():
+            if about not in known:  # once is enough
+                history.warnings.append({"about": about, "sentence": sentence})
+                logs.warn(sentence)
+        logs.evaluation(history)
+
+    def take_best(self) -> None:
+        """Give the learner the weights of the best evaluation."""
+        tensors, _ = load_tensors(self.folder / BEST)
+        self.model.load_state_dict(tensors)
 
 
-def _rate(step: int, config: Config) -> float:
+def rate(step: int, config: Config) -> float:
     """Return the fraction of the learning rate that update `step` uses."""
-    rising = (step + 1) / (config.warmup + 1)
-    falling = (config.steps - step) / max(1, config.steps - config.warmup)
-    return min(1.0, rising, falling)
-
-
-def _evaluate(learner: Learner) -> Figures:
-    learner.model.eval()
-    with torch.no_grad():
-        figures = learner.evaluate()
-    learner.model.train()
-    return figures
-
-
-def _summary(history: History, window: int = 50) -> str:
-    """Return the mean of recent updates and the last held-out figures on one line."""
-    recent = history.updates[-window:]
-    means = {key: sum(row[key] for row in recent) / len(recent) for key in recent[0]}
-    shown = {**means, **history.evaluations[-1]}
-    return " ".join(f"{key} {value:.3g}" for key, value in shown.items() if key != "step")
-
-
-def _bar(total: int, progress: bool) -> tqdm[Any]:
-    try:
-        from tqdm import tqdm
-    except ImportError as error:
-        raise ImportError('the progress bar needs tqdm: pip install "pgest[tasks]"') from error
-    return tqdm(total=total, disable=not progress, dynamic_ncols=True, smoothing=0.05)
+    rising = min(1.0, (step + 1) / (config.warmup + 1))
+    left = min(1.0, (config.steps - step) / max(1, config.steps - config.warmup))
+    falling = {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}
+    return min(rising, falling[config.schedule])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pgest.runs.loop import Figures, History
+from pgest.runs.history import Figures, History
 
 
 def save_plot(
@@ -27,11 +27,14 @@ def save_plot(
     except ImportError as error:
         raise ImportError('the plot needs matplotlib: pip install "pgest[tasks]"') from error
     # A figure of its own, without pyplot: nothing global, no window, no display needed.
-    figure = Figure(figsize=(3.6 * len(panels), 3.2), layout="constrained")
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.8 * columns, 2.9 * lines), layout="constrained")
     figure.suptitle(title)
-    for axes, (heading, names) in zip(
-        np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
-    ):
+    grid = figure.subplots(lines, columns, squeeze=False).flatten()
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (heading, names) in zip(grid, panels.items(), strict=False):
         for name in names:
             steps, values, evaluated = _series(history, name)
             if evaluated:
@@ -44,7 +47,8 @@ def save_plot(
         axes.set_title(heading)
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)
-        axes.legend()
+        if len(names) > 1:  # the title names a single one
+            axes.legend()
     figure.savefig(path, dpi=120)
 
 

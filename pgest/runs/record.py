@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 import pgest
 
-_PACKAGES = ("torch", "numpy", "rapidfuzz", "g2p-en")
+_PACKAGES = ("torch", "numpy", "rapidfuzz", "safetensors", "g2p-en")
 
 
 def environment(device: str) -> dict[str, Any]:
@@ -33,13 +34,13 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def save_record(path: Path, **record: Any) -> None:
-    """Write the record as JSON; dataclasses become objects and paths strings."""
+def to_json(record: Mapping[str, Any]) -> str:
+    """Return the record as JSON; dataclasses become objects and paths strings."""
 
     def plain(value: Any) -> Any:
         return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
-    path.write_text(json.dumps(record, indent=1, default=plain) + "\n", encoding="utf-8")
+    return json.dumps(record, indent=1, default=plain) + "\n"
 
 
 def _version(package: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,22 +11,16 @@ from typing import Any, Protocol
 
 import torch
 
-from pgest.runs.config import Config
-from pgest.runs.loop import Figures, Learner, train
+from pgest.errors import InputError
+from pgest.runs.config import Config, save_config
+from pgest.runs.files import write_atomically, write_text
+from pgest.runs.history import Evaluation, History
+from pgest.runs.interrupts import Interrupted
+from pgest.runs.loop import Learner, train
 from pgest.runs.plots import save_plot
-from pgest.runs.record import environment, save_record
+from pgest.runs.record import environment, to_json
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures on a part of the data, their standard errors where known, and the task's own details.
-
-    Errors have the names of their figures; `details` is what `Task.report` compares.
-    """
-
-    figures: Figures
-    standard_errors: Figures
-    details: Any = None
+CONFIG, RECORD, REPORT, PLOT = "config.json", "record.json", "report.txt", "plot.png"
 
 
 class Task(Protocol):
@@ -42,6 +35,10 @@ class Task(Protocol):
         """The plot: the figures to draw, by the title of their panel."""
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """The figures of the progress bar."""
+
+    @property
     def learner(self) -> Learner:
         """What is trained."""
 
@@ -51,50 +48,74 @@ class Task(Protocol):
     def report(self, before: Evaluation, after: Evaluation) -> str:
         """Say in words what was learned, and from what."""
 
-    def save(self, folder: Path) -> None:
-        """Write the tuned model."""
+    def save(self, folder: Path, before: Evaluation, after: Evaluation) -> None:
+        """Write what else the task wants to leave; the weights are in `best.safetensors`."""
 
 
-def run(task: Task, config: Config, *, progress: bool = True) -> Path:
-    """Run a task and return the new folder that holds its record, plot and tuned model.
+def run(task: Task, config: Config, *, resume: Path | None = None, bar: bool = True) -> Path:
+    """Run a task and return the folder that holds its record, plot and tuned model.
 
-    The folder is `<output>/<task>-<date>-<time>`. `record.json` has the configuration, versions,
-    device, commit and every figure, `plot.png` the curves, `report.txt` what was printed last.
+    The folder is `<output>/<task>-<date>-<time>`, or `resume`, that of a run which was stopped or
+    killed, which then ends with the numbers it would have had. In it: `config.json`,
+    `checkpoint.safetensors` (to go on), `best.safetensors` (the weights of the best evaluation,
+    which are tested), `record.json` (configuration, versions, device, commit and every figure),
+    `plot.png`, `report.txt` (what was printed last) and event files for TensorBoard.
 
     Raises:
         ImportError: where a package of the extra `tasks` is missing.
+        InputError: for a folder to resume that has no run, or one that is finished.
+        Interrupted: after Ctrl-C; the message has the command that goes on.
     """
-    _require("tqdm", "matplotlib")  # now rather than after the training
+    # Now rather than after the training.
+    _require("tqdm", "matplotlib", "safetensors", *["tensorboard"] * config.tensorboard)
     if config.threads:
         torch.set_num_threads(config.threads)
     started = datetime.now().astimezone()
-    folder = _new_folder(config.output, f"{task.name}-{started:%Y%m%d-%H%M%S}")
+    if resume is not None and (resume / RECORD).exists():
+        raise InputError(f"resume: the run in {resume} is finished, see its {REPORT}")
+    folder = resume or _new_folder(config.output, f"{task.name}-{started:%Y%m%d-%H%M%S}")
+    save_config(config, task.name, folder / CONFIG)
+    print(f"{task.name}: testing the model as it came; the run's folder is {folder}", flush=True)
     clock = perf_counter()
-    print(f"{task.name}: testing the model as it came ...", flush=True)
     before = task.test()
-    trained = perf_counter()
-    history = train(task.learner, config, progress=progress)
-    training_seconds = perf_counter() - trained
+    try:
+        history = train(task.learner, config, folder, shown=task.shown, bar=bar)
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; go on with: pgest run {task.name} --resume {folder}") from None
     after = task.test()
-    save_plot(history, task.panels, folder / "plot.png", task.name)
-    task.save(folder)
-    report = f"{_table(before, after)}\n\n{task.report(before, after)}"
-    (folder / "report.txt").write_text(report + "\n", encoding="utf-8")
-    seconds = perf_counter() - clock
-    save_record(
-        folder / "record.json",
-        task=task.name,
-        date=started.isoformat(timespec="seconds"),
-        seconds=seconds,
-        training_seconds=training_seconds,
-        config=config,
-        environment=environment(config.device),
-        before={"figures": before.figures, "standard errors": before.standard_errors},
-        after={"figures": after.figures, "standard errors": after.standard_errors},
-        history=history,
-    )
-    print(f"\n{report}\n\n{seconds:.0f} s in all; record, plot and tuned model are in {folder}")
+    _keep(task, config, folder, history, before, after, started)
+    print(f"\n{(folder / REPORT).read_text(encoding='utf-8')}")
+    print(f"{perf_counter() - clock:.0f} s with the tests. Curves: {folder / PLOT}")
     return folder
+
+
+def _keep(
+    task: Task,
+    config: Config,
+    folder: Path,
+    history: History,
+    before: Evaluation,
+    after: Evaluation,
+    started: datetime,
+) -> None:
+    """Write the plot, the report and, last, the record, whose presence says that all is there."""
+    write_atomically(folder / PLOT, lambda path: save_plot(history, task.panels, path, task.name))
+    task.save(folder, before, after)
+    parts = [_table(before, after), task.report(before, after), _warned(history), _times(history)]
+    write_text(folder / REPORT, "\n\n".join(part for part in parts if part) + "\n")
+    best = history.best(task.learner.metric)
+    record: dict[str, Any] = {
+        "task": task.name,
+        "date": started.isoformat(timespec="seconds"),
+        "training seconds": sum(history.seconds.values()),
+        "best update": history.evaluations[best]["step"],
+        "config": config,
+        "environment": environment(config.device),
+        "before": {"figures": before.figures, "standard errors": before.standard_errors},
+        "after": {"figures": after.figures, "standard errors": after.standard_errors},
+        "history": history,
+    }
+    write_text(folder / RECORD, to_json(record))
 
 
 def _require(*packages: str) -> None:
@@ -128,3 +149,18 @@ def _table(before: Evaluation, after: Evaluation) -> str:
         ]
         lines.append(f"{name:<{width}}  {cells[0]:>16}  {cells[1]:>16}  {new - old:>+8.2f}")
     return "\n".join(lines)
+
+
+def _warned(history: History) -> str:
+    return "\n".join(f"Warning: {warning['sentence']}" for warning in history.warnings)
+
+
+def _times(history: History) -> str:
+    """Return where the time went."""
+    total = sum(history.seconds.values())
+    updates = max(1, len(history.updates))
+    lines = [f"{'part of the training':<22}  {'share':>6}  {'ms per update':>13}"]
+    for part, seconds in sorted(history.seconds.items(), key=lambda item: -item[1]):
+        share, each = 100 * seconds / total, 1000 * seconds / updates
+        lines.append(f"{part:<22}  {share:>4.0f} %  {each:>13.2f}")
+    return "\n".join([*lines, f"{len(history.updates)} updates in {total:.0f} s"])

@@ -13,12 +13,13 @@ DESCRIPTION = "Gradients through discrete choices, for PyTorch."
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, except for what follows `run`: that belongs to the task."""
+    """The command line, except for what follows `run` or `predict`: that belongs to the task."""
     top = argparse.ArgumentParser("pgest", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"pgest {pgest.__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("doctor", help="what this installation can do, and what it lacks")
     commands.add_parser("run", help="run a task: `pgest run` lists them", add_help=False)
+    commands.add_parser("predict", help="ask a task's tuned model", add_help=False)
     return top
 
 
@@ -28,26 +29,28 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
     return next((name for name, needs in doctor.extras().items() if wanted in needs), None)
 
 
-def run(args: list[str]) -> int:
-    """`pgest run NAME ...`; says which extra to install where one is missing."""
+def task(verb: str, args: list[str]) -> int:
+    """`pgest run NAME ...` and the like; says which extra to install where one is missing."""
     try:
         from pgest import tasks
 
-        return tasks.main(args)
+        return tasks.main(verb, args)
     except ModuleNotFoundError as error:
         name = missing_extra(error)
         if name is None:
             raise
-        print(f"pgest run needs {error.name}: pip install 'pgest[{name}]'", file=sys.stderr)
+        print(f"pgest {verb} needs {error.name}: pip install 'pgest[{name}]'", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            print(f"\npgest {verb}: {stop}", file=sys.stderr)
         return 130  # what a shell reports for a command that Ctrl-C ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0 on success, 1 on failure, 2 on misuse."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if args[:1] == ["run"]:  # not argparse's business: `pgest run NAME --help` is the task's
-        return run(args[1:])
+    if args[:1] in (["run"], ["predict"]):  # not argparse's: `pgest run NAME --help` is the task's
+        return task(args[0], args[1:])
     parser().parse_args(args)
     return doctor.main()

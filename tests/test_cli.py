@@ -33,23 +33,23 @@ def test_misuse_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]
     assert "usage: pgest" in capsys.readouterr().err
 
 
-def test_run_hands_everything_to_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[str]] = []
+def test_tasks_get_everything_that_follows_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, list[str]]] = []
 
-    def main(args: list[str]) -> int:
-        seen.append(args)
+    def main(verb: str, args: list[str]) -> int:
+        seen.append((verb, args))
         return 7
 
     monkeypatch.setattr("pgest.tasks.main", main)
     assert cli.main(["run", "g2p", "--help", "--", "-x"]) == 7
-    assert cli.main(["run"]) == 7
-    assert seen == [["g2p", "--help", "--", "-x"], []]
+    assert cli.main(["predict"]) == 7
+    assert seen == [("run", ["g2p", "--help", "--", "-x"]), ("predict", [])]
 
 
 def test_a_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def main(args: list[str]) -> int:
+    def main(verb: str, args: list[str]) -> int:
         raise ModuleNotFoundError(f"No module named {args[0]!r}", name=args[0])
 
     monkeypatch.setattr("pgest.tasks.main", main)
@@ -60,12 +60,16 @@ def test_a_missing_extra_is_named(
         cli.main(["run", "nowhere"])
 
 
-def test_ctrl_c_ends_a_run_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    def main(args: list[str]) -> int:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("words", "printed"), [("", ""), ("go on", "\npgest run: go on\n")])
+def test_ctrl_c_ends_a_run_quietly(
+    words: str, printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(verb: str, args: list[str]) -> int:
+        raise KeyboardInterrupt(words)
 
     monkeypatch.setattr("pgest.tasks.main", main)
     assert cli.main(["run", "g2p"]) == 130
+    assert capsys.readouterr().err == printed
 
 
 def test_doctor_reports(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 import torch
 
+from pgest.errors import InputError
+from pgest.runs import Clock
+from pgest.runs.files import save_tensors
 from pgest.tasks import main, task_names
 from pgest.tasks.g2p.checkpoint import (
     GRAPHEMES,
     PHONEMES,
     distribution_file,
-    load_model,
+    initial_model,
     save_model,
 )
-from pgest.tasks.g2p.words import Words, count_errors, phonemes, pronounce, spell
+from pgest.tasks.g2p.config import PRESETS, G2PConfig
+from pgest.tasks.g2p.task import G2P
+from pgest.tasks.g2p.words import Words, corrupted, count_errors, phonemes, pronounce, spell
 
-for package in ("tqdm", "tyro", "matplotlib", "rapidfuzz"):
+for package in ("tqdm", "tyro", "matplotlib", "rapidfuzz", "safetensors"):
     pytest.importorskip(package)
 try:
     distribution_file("checkpoint20.npz")
@@ -31,13 +36,7 @@ except ImportError as error:
     pytest.skip(str(error), allow_module_level=True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads only wait for each other on models this small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def their_decoder() -> Any:
@@ -67,12 +66,12 @@ def test_the_model_speaks_as_g2p_en_does() -> None:
     assert tuple(theirs.graphemes) == GRAPHEMES
     assert tuple(theirs.phonemes) == PHONEMES
     words = Words.of("test", limit=1000)
-    spoken = pronounce(load_model(), words.source, words.lengths)
+    spoken = pronounce(initial_model("shipped"), words.source, words.lengths)
     assert [phonemes(s) for s in spoken] == [" ".join(theirs.predict(w)) for w in words.words]
 
 
 def test_the_model_is_saved_in_g2p_ens_format(tmp_path: Path) -> None:
-    save_model(load_model(), tmp_path / "checkpoint20.npz")
+    save_model(initial_model("shipped"), tmp_path / "checkpoint20.npz")
     saved = np.load(tmp_path / "checkpoint20.npz")
     original = np.load(distribution_file("checkpoint20.npz"))
     assert set(saved) == set(original)
@@ -93,7 +92,7 @@ def test_errors_with_and_without_stress() -> None:
 def test_standard_errors_match_resampling() -> None:
     generator = torch.Generator().manual_seed(0)
     words = Words.of("validation", limit=400)
-    spoken = pronounce(load_model(), words.source, words.lengths)
+    spoken = pronounce(initial_model("shipped"), words.source, words.lengths)
     errors = count_errors(spoken, words.references)
     rows = torch.randint(400, (4000, 400), generator=generator)
     distance, length = errors.distance[rows], errors.length[rows]
@@ -116,10 +115,64 @@ def test_spelling_refuses_other_letters() -> None:
         spell(["don't"])
 
 
+def test_noisy_references_are_the_same_each_time() -> None:
+    clean = [[tuple(range(10, 40))]] * 50
+    noisy = corrupted(clean, 0.3, seed=1)
+    assert noisy == corrupted(clean, 0.3, seed=1)
+    assert noisy != corrupted(clean, 0.3, seed=2)
+    assert corrupted(clean, 0.0, seed=1) == clean
+    kept = count_errors([group[0] for group in noisy], clean)
+    # A third of what is spoilt is replaced, dropped or added: each is one error.
+    assert kept.distance.sum().item() / kept.length.sum().item() == pytest.approx(0.3, abs=0.04)
+    assert all(p > 3 for group in noisy for p in group[0])
+
+
+def test_targets_are_references_with_the_closing_token() -> None:
+    task = G2P(PRESETS["smoke"]["xe"])
+    batch = task.batch(200, torch.Generator().manual_seed(0))
+    tokens, mask = task.targets(batch, torch.Generator().manual_seed(0))
+    assert max(map(len, batch.references.references)) > 1
+    seen = set()
+    for row, keep, group in zip(tokens, mask, batch.references.references, strict=True):
+        *ids, last = row[keep].tolist()
+        assert last == task.eos
+        assert (row[~keep] == task.eos).all()
+        seen.add(group.index(tuple(ids)))
+    assert len(seen) > 1  # not the first one alone
+
+
+def test_a_constant_reward_tells_nothing() -> None:
+    task = G2P(replace(PRESETS["smoke"]["reinforce"], reward="constant"))
+    loss, figures = task.learner.loss(torch.Generator().manual_seed(0), Clock())
+    assert figures["reward"] == 1
+    assert loss.item() == 0  # leave-one-out takes all of it
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reference_noise": 1.0}, r"reference_noise must be in \[0, 1\), got 1\.0"),
+        ({"reference_noise": 0.1}, "reference_noise must be 0 where no reference is learned from"),
+        ({"objective": "xe", "reward": "constant"}, "reward must be left at error_rate"),
+        ({"test_words": 1}, "test_words 2, got 3000 and 1"),
+    ],
+)
+def test_settings_that_contradict_themselves(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        G2PConfig(**settings)
+
+
+def smoke(output: Path, *flags: str) -> Path:
+    """Run the smoke preset and return its folder."""
+    before = set(output.iterdir()) if output.exists() else set()
+    common = ["--preset", "smoke", "--threads", "1", "--no-tensorboard", "--output", str(output)]
+    assert main("run", ["g2p", *common, *flags]) == 0
+    (folder,) = set(output.iterdir()) - before
+    return folder
+
+
 def test_the_job_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--preset", "smoke", "--output", str(tmp_path), "--steps", "3", "--threads", "1"]
-    assert main(["g2p", *flags]) == 0
-    (folder,) = tmp_path.iterdir()
+    folder = smoke(tmp_path, "--steps", "3")
     record = json.loads((folder / "record.json").read_text())
     assert record["config"]["steps"] == 3
     assert len(record["history"]["updates"]) == 3
@@ -128,26 +181,85 @@ def test_the_job_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "WER with stress",
         "PER without stress",
         "WER without stress",
+        "length ratio",
     }
     assert (folder / "checkpoint20.npz").is_file()
-    assert (folder / "plot.png").is_file()
+    lines = (folder / "test_errors.csv").read_text().splitlines()
+    assert lines[0].split(",")[:3] == ["word", "before with stress", "before without stress"]
+    wrong = sum(int(line.split(",")[3]) > 0 for line in lines[1:])
+    assert 100 * wrong / 64 == pytest.approx(record["after"]["figures"]["WER with stress"])
     printed = capsys.readouterr().out
     assert "No reference was ever a target" in " ".join(printed.split())
     assert "64 test words" in printed
+    assert str(folder / "plot.png") in printed
+
+
+def test_the_controls_are_one_flag_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = smoke(tmp_path, "--objective", "xe", "--init", "random", "--reference-noise", "0.2")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "training words in the dictionary were targets, each phoneme spoilt" in printed
+    assert "g2p-en itself was trained" not in printed
+    best = str(folder / "best.safetensors")
+    smoke(tmp_path, "--reward", "constant", "--init", best)
+    assert "was told 1 for each" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_tuned_model_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("predict", ["g2p", "--model", "shipped", "Hello"]) == 0
+    assert capsys.readouterr().out == "word   shipped\nHello  HH EH1 L OW0\n"
+    folder = smoke(tmp_path, "--objective", "xe", "--init", "random", "--steps", "1")
+    capsys.readouterr()
+    for flags in (["--output", str(tmp_path)], ["--model", str(folder)]):
+        assert main("predict", ["g2p", *flags, "hello", "world"]) == 0
+        title, *rows = capsys.readouterr().out.splitlines()
+        assert f"tuned ({folder}/best.safetensors)" in title
+        assert [row.split()[0] for row in rows] == ["hello", "world"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["naïve"], "words must consist of the letters a to z, got 'naïve'"),
+        (["x", "--model", "none.npz"], "none.npz must be a whole file in g2p-en's format"),
+        (["x", "--model", "README.md"], "README.md must be a whole safetensors file"),
+        (["x", "--output", "nowhere"], "nowhere must hold a finished run of g2p, got none"),
+        ([], "the following arguments are required: WORD"),
+    ],
+)
+def test_bad_questions_are_named(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main("predict", ["g2p", *argv])
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_weights_of_another_model_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)})
+    flags = ["--preset", "smoke", "--init", str(tmp_path / "other.safetensors")]
+    assert main("run", ["g2p", *flags]) == 1
+    assert "other.safetensors must hold the weights of this model" in capsys.readouterr().err
+    np.savez(tmp_path / "cut.npz", enc_emb=np.zeros(3))
+    with pytest.raises(InputError, match=r"cut\.npz must be a whole file in g2p-en's format"):
+        initial_model(str(tmp_path / "cut.npz"))
 
 
 def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "g2p" in task_names()
-    assert main([]) == 0
-    assert "g2p" in capsys.readouterr().out
-    assert main(["nope"]) == 2
-    assert "no task 'nope'" in capsys.readouterr().err
+    for verb in ("run", "predict"):
+        assert main(verb, []) == 0
+        assert "g2p" in capsys.readouterr().out
+        assert main(verb, ["nope"]) == 2
+        assert f"pgest {verb}: there is no task 'nope'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("package", ["tyro", "tqdm", "matplotlib"])
+@pytest.mark.parametrize("package", ["tyro", "tqdm", "matplotlib", "safetensors", "tensorboard"])
 def test_a_missing_package_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    assert main(["g2p", "--preset", "smoke"]) == 1
+    assert main("run", ["g2p", "--preset", "smoke"]) == 1
     assert 'pip install "pgest[tasks]"' in capsys.readouterr().err

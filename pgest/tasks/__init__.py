@@ -1,4 +1,7 @@
-"""What `pgest run NAME` runs: one folder for each task, with `main(argv) -> int` in it."""
+"""What `pgest run NAME` runs: one folder for each task.
+
+A task offers `run(argv) -> int` and, where its model can be asked, `predict(argv) -> int`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,10 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
+
+from pgest.errors import InputError
+
+VERBS = ("run", "predict")
 
 
 def task_names() -> list[str]:
@@ -18,32 +25,41 @@ def task_names() -> list[str]:
     return sorted(module.name for module in iter_modules(__path__) if module.ispkg)
 
 
-def main(argv: list[str]) -> int:
-    """Run the task named by `argv[0]` with the arguments that follow, and return its exit status.
+def main(verb: str, argv: list[str]) -> int:
+    """Do `pgest VERB NAME ...`, the name being `argv[0]`, and return its exit status.
 
     Without a name, or with `--help`, the tasks are listed; an unknown name lists them on standard
-    error and returns 2. A task whose optional packages are missing says so and returns 1.
+    error and returns 2. What the user can mend, such as a missing package or a damaged file, is
+    said in one line and returns 1.
     """
     if not argv or argv[0] in ("-h", "--help"):
-        print(_listing())
+        print(_listing(verb))
         return 0
     name, *rest = argv
-    if name not in task_names():
-        print(f"pgest run: there is no task {name!r}\n\n{_listing()}", file=sys.stderr)
+    if name not in _able(verb):
+        print(f"pgest {verb}: there is no task {name!r}\n\n{_listing(verb)}", file=sys.stderr)
         return 2
-    run: Callable[[list[str]], int] = import_module(f"{__name__}.{name}").main
+    function: Callable[[list[str]], int] = getattr(import_module(f"{__name__}.{name}"), verb)
     try:
-        return run(rest)
+        return function(rest)
     except ImportError as error:
         if "pip install" not in str(error):
             raise
-        print(f"pgest run {name}: {error}", file=sys.stderr)
-        return 1
+        print(f"pgest {verb} {name}: {error}", file=sys.stderr)
+    except (InputError, FloatingPointError) as error:
+        print(f"pgest {verb} {name}: {error}", file=sys.stderr)
+    return 1
 
 
-def _listing() -> str:
-    lines = ["usage: pgest run NAME [--preset PRESET] [flags] | NAME --help", "", "tasks:"]
-    for name in task_names():
+def _able(verb: str) -> list[str]:
+    """Return the tasks that offer this."""
+    return [name for name in task_names() if hasattr(import_module(f"{__name__}.{name}"), verb)]
+
+
+def _listing(verb: str) -> str:
+    usage = {"run": "NAME [--preset PRESET] [flags]", "predict": "NAME [flags] INPUT..."}[verb]
+    lines = [f"usage: pgest {verb} {usage} | NAME --help", "", "tasks:"]
+    for name in _able(verb):
         summary = (import_module(f"{__name__}.{name}").__doc__ or "").partition("\n")[0]
         lines.append(f"  {name:<12} {summary}")
     return "\n".join(lines)

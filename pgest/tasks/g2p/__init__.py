@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 
-def main(argv: list[str]) -> int:
+def run(argv: list[str]) -> int:
     """Run `pgest run g2p` with these arguments."""
-    from pgest.runs import configure, run
-    from pgest.tasks.g2p.task import G2P, PRESETS
+    from pgest import runs
+    from pgest.tasks.g2p.config import PRESETS
+    from pgest.tasks.g2p.task import G2P
 
-    config = configure(argv, PRESETS, "pgest run g2p", __doc__)
-    run(G2P(config), config)
+    config, resume = runs.configure(argv, PRESETS, "g2p", __doc__)
+    runs.run(G2P(config), config, resume=resume)
     return 0
+
+
+def predict(argv: list[str]) -> int:
+    """Run `pgest predict g2p` with these arguments."""
+    from pgest.tasks.g2p.prediction import main
+
+    return main(argv)

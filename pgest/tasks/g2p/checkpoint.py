@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from pgest.errors import InputError
+from pgest.runs.files import load_tensors, write_atomically
 from pgest.seq2seq import GRUSeq2Seq
 
 _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
@@ -59,18 +63,45 @@ def distribution_file(name: str) -> Path:
     return path
 
 
-def load_model() -> GRUSeq2Seq:
-    """Return g2p-en's pre-trained model: 834,890 parameters, 29 letters to 74 phonemes.
+def initial_model(init: str, seed: int = 0) -> GRUSeq2Seq:
+    """Return the model that `init` names: 834,890 parameters, 29 letters to 74 phonemes.
 
-    Source: Park and Kim 2019, https://github.com/Kyubyong/g2p (Apache-2.0).
+    `shipped` is g2p-en's own (Park and Kim 2019, https://github.com/Kyubyong/g2p, Apache-2.0),
+    `random` a new one, drawn with the seed; anything else is the path of a safetensors file of
+    this model, or of an `.npz` in g2p-en's format.
+
+    Raises:
+        InputError: for a file that is missing, damaged, or of another model.
+        ImportError: where `g2p-en` is needed and missing.
     """
-    arrays = np.load(distribution_file("checkpoint20.npz"))
-    model = GRUSeq2Seq(len(GRAPHEMES), len(PHONEMES), 256, bos=PHONEMES.index(BOS))
-    model.load_state_dict({to: torch.from_numpy(arrays[name]) for name, to in _NAMES.items()})
+    if init == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return _empty_model()
+    path = distribution_file("checkpoint20.npz") if init == "shipped" else Path(init)
+    model = _empty_model()
+    weights = _from_npz(path) if path.suffix == ".npz" else load_tensors(path)[0]
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path} must hold the weights of this model, got: {error}") from None
     return model
 
 
 def save_model(model: GRUSeq2Seq, path: Path) -> None:
     """Write the model in g2p-en's own format, so that it can take that file's place."""
     weights = model.state_dict()
-    np.savez(path, **{name: weights[to].cpu().numpy() for name, to in _NAMES.items()})
+    arrays = {name: weights[to].cpu().numpy() for name, to in _NAMES.items()}
+    write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
+
+
+def _empty_model() -> GRUSeq2Seq:
+    return GRUSeq2Seq(len(GRAPHEMES), len(PHONEMES), 256, bos=PHONEMES.index(BOS))
+
+
+def _from_npz(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path) as arrays:
+            return {to: torch.from_numpy(arrays[name]) for name, to in _NAMES.items()}
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(f"{path} must be a whole file in g2p-en's format, got: {error}") from None

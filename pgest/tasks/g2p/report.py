@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from textwrap import fill
 
-from pgest.runs import Config
+from pgest.tasks.g2p.config import G2PConfig
 from pgest.tasks.g2p.words import Errors, Ids, Words, phonemes
 
 SHOWN = 10
@@ -24,10 +24,12 @@ class Tested:
     without_stress: Errors
 
 
-def report(before: Tested, after: Tested, prompts: int, config: Config) -> str:
+def report(before: Tested, after: Tested, prompts: int, config: G2PConfig) -> str:
     """Return what changed on the test words, a sample of it, and what it was learned from."""
     shown = _sample(before, after, config.seed)
-    return f"{_change(before, after)}\n\n{shown}\n\n{_lesson(prompts, config.entropy_coef)}"
+    lesson = fill(_lesson(prompts, config), WIDTH)
+    ask = "Ask the tuned model yourself: pgest predict g2p WORD..."
+    return "\n\n".join([_change(before, after), shown, lesson, ask])
 
 
 def _change(before: Tested, after: Tested) -> str:
@@ -54,6 +56,8 @@ def _sample(before: Tested, after: Tested, seed: int) -> str:
         f"{len(changed)} of {total:,} pronunciations changed; {len(shown)} of them at random, "
         "with the first reference:"
     ]
+    if not shown:
+        return f"None of {total:,} pronunciations changed."
     rows = [("word", "reference", "before", "after", "errors")]
     for i in shown:
         old = int(before.with_stress.distance[i])
@@ -69,16 +73,46 @@ def _sample(before: Tested, after: Tested, seed: int) -> str:
     return "\n".join(lines)
 
 
-def _lesson(prompts: int, entropy_coef: float) -> str:
-    bonus = " and a small bonus for keeping its choice open (entropy)" if entropy_coef else ""
-    return fill(
-        "What was learned, and from what: for spellings drawn from "
-        f"{prompts:,} training words the model wrote pronunciations of its own and was told one "
-        f"number for each, minus its phoneme error rate{bonus}. No reference was ever a target, "
-        "and no test word was drawn or looked at in training. g2p-en itself was trained, by "
-        "supervision, on an earlier edition of this dictionary, which probably held the test "
-        "words: the figures compare a model with itself, not with others. Where references exist, "
-        "supervised training on them is faster and goes further; learning from a reward is for "
-        "where there is only a score.",
-        WIDTH,
+def _lesson(prompts: int, config: G2PConfig) -> str:
+    return " ".join(
+        [
+            f"What was learned, and from what: {_source(prompts, config)}",
+            "No test word was drawn or looked at in training.",
+            *([_ORIGIN] if config.init != "random" else []),
+            *([_MORAL] if config.objective == "reinforce" else []),
+        ]
+    )
+
+
+_ORIGIN = (
+    "g2p-en itself was trained, by supervision, on an earlier edition of this dictionary, which "
+    "probably held the test words: the figures compare a model with itself, not with others."
+)
+_MORAL = (
+    "Where references exist, supervised training on them is faster and goes further "
+    "(--objective xe); learning from a reward is for where there is only a score."
+)
+
+
+def _source(prompts: int, config: G2PConfig) -> str:
+    """Return what the training was told."""
+    if config.objective == "xe":
+        spoilt = f", each phoneme spoilt with a chance of {config.reference_noise:g}"
+        return (
+            f"the pronunciations of {prompts:,} training words in the dictionary were targets"
+            f"{spoilt if config.reference_noise else ''}; no reward was used."
+        )
+    told = {
+        "error_rate": "one number for each, minus its phoneme error rate",
+        "constant": "1 for each, whatever it was: a control",
+    }[config.reward]
+    bonus = " and a small bonus for keeping its choice open (entropy)"
+    mixed = (
+        "The references' cross-entropy was mixed in."
+        if config.xe_coef
+        else ("No reference was ever a target.")
+    )
+    return (
+        f"for spellings drawn from {prompts:,} training words the model wrote pronunciations of "
+        f"its own and was told {told}{bonus if config.entropy_coef else ''}. {mixed}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,7 +63,9 @@ class Words:
 
 @dataclass(frozen=True)
 class Errors:
-    """Edit distances `[N]` of greedy pronunciations to their closest references, and whose length.
+    """Edit distances `[N]` of greedy pronunciations to their closest references, and the lengths.
+
+    `length` is that of the closest reference, `spoken` that of the pronunciation.
 
     `rate` is the phoneme error rate PER, `100 sum(distance) / sum(length)`; `word_rate` the word
     error rate WER, the percentage of words whose distance is not 0. Standard errors treat words as
@@ -71,6 +74,12 @@ class Errors:
 
     distance: Tensor
     length: Tensor
+    spoken: Tensor
+
+    @property
+    def length_ratio(self) -> float:
+        """The length of all pronunciations, in that of their closest references."""
+        return (self.spoken.sum() / self.length.sum()).item()
 
     @property
     def rate(self) -> float:
@@ -108,11 +117,43 @@ def spell(words: list[str]) -> tuple[Tensor, Tensor]:
     for word in words:
         if not word or any(letter not in _GRAPHEME_ID for letter in word):
             raise ValueError(f"words must consist of the letters a to z, got {word!r}")
-        rows.append([*(_GRAPHEME_ID[letter] for letter in word), _GRAPHEME_ID[EOS]])
+        rows.append((*(_GRAPHEME_ID[letter] for letter in word), _GRAPHEME_ID[EOS]))
+    return padded(rows, _GRAPHEME_ID[PAD])
+
+
+def padded(rows: list[Ids], pad: int) -> tuple[Tensor, Tensor]:
+    """Return rows of ids as one tensor `[N, L]`, filled up with `pad`, and their lengths.
+
+    Example:
+        >>> padded([(5, 6), (7,)], 0)
+        (tensor([[5, 6],
+                [7, 0]]), tensor([2, 1]))
+    """
     longest = max(map(len, rows), default=0)
-    pad = _GRAPHEME_ID[PAD]
-    padded = [row + [pad] * (longest - len(row)) for row in rows]
-    return torch.tensor(padded), torch.tensor([len(row) for row in rows])
+    filled = [row + (pad,) * (longest - len(row)) for row in rows]
+    return torch.tensor(filled), torch.tensor([len(row) for row in rows])
+
+
+def corrupted(references: list[list[Ids]], noise: float, seed: int) -> list[list[Ids]]:
+    """Return references in which each phoneme is spoilt with probability `noise`.
+
+    A spoilt phoneme is replaced by a random one, dropped, or followed by a random one, with equal
+    chances. The same seed spoils the same phonemes: it is the data that is noisy.
+
+    Example:
+        >>> corrupted([[(20, 21, 22)]], 0.0, seed=0)
+        [[(20, 21, 22)]]
+    """
+    draw = random.Random(seed)
+    first = EOS_ID + 1  # the ids below are no phonemes
+
+    def spoil(phoneme: int) -> Ids:
+        if draw.random() >= noise:
+            return (phoneme,)
+        other = draw.randrange(first, len(PHONEMES))
+        return draw.choice([(other,), (), (phoneme, other)])
+
+    return [[tuple(x for p in ids for x in spoil(p)) for ids in group] for group in references]
 
 
 def phonemes(ids: Ids) -> str:
@@ -146,7 +187,8 @@ def count_errors(
         hypotheses = [_unstressed(ids) for ids in hypotheses]
         references = [[_unstressed(ids) for ids in group] for group in references]
     closest = closest_reference(hypotheses, references)
-    return Errors(closest.distance.double(), closest.length.double())
+    spoken = torch.tensor([len(ids) for ids in hypotheses], dtype=torch.float64)
+    return Errors(closest.distance.double(), closest.length.double(), spoken)
 
 
 def _unstressed(ids: Ids) -> Ids:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
+import pytest
 from pages import run
 
 from pgest.estimators import Estimator, MovingAverage, registry
+from pgest.tasks.g2p.config import G2PConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 ESTIMATORS = DOCS / "estimators.md"
+TUNING = DOCS / "tuning.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
@@ -18,6 +22,20 @@ def test_estimators_prints_what_it_says() -> None:
     assert len(blocks) == 5
     for says, printed in blocks:
         assert says == printed
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_tuning_prints_what_it_says() -> None:
+    for package in ("tqdm", "safetensors"):
+        pytest.importorskip(package)
+    ((says, printed),) = run(TUNING)
+    assert says == printed
+
+
+def test_tuning_names_flags_that_exist() -> None:
+    named = set(re.findall(r"`--([\w-]+)", TUNING.read_text(encoding="utf-8")))
+    fields = {field.name.replace("_", "-") for field in dataclasses.fields(G2PConfig)}
+    assert named - fields == {"no-tensorboard"}
 
 
 def test_a_false_page_is_found(tmp_path: Path) -> None:
@@ -43,7 +61,8 @@ def test_the_table_of_estimators_is_their_traits() -> None:
         assert (takes == "all") == (len(traits.distributions) == 3)
 
 
-def test_links_lead_somewhere() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", ESTIMATORS.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", [ESTIMATORS, TUNING], ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert len(links) >= 2
     assert [link for link in links if not (DOCS / link).exists()] == []

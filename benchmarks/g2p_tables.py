@@ -115,6 +115,8 @@ def controls(runs: list[Run]) -> str:
             "",
             *lines,
             "",
+            *_parts(arms),
+            "",
             *_commands(arms),
             "",
             _made(runs),
@@ -183,6 +185,29 @@ def _steps(run: Run) -> int:
 
 def _whole(values: Any) -> str:
     return f"{fmean(values):,.0f}"
+
+
+def _parts(arms: dict[str, list[Run]]) -> list[str]:
+    """Return where the time of an update goes, in milliseconds, for each arm."""
+    spent = {
+        name: {
+            part: 1000 * seconds / len(group[0].record["history"]["updates"])
+            for part, seconds in group[0].record["history"]["seconds"].items()
+        }
+        for name, group in arms.items()
+    }
+    parts = list(dict.fromkeys(part for times in spent.values() for part in times))
+    lines = [
+        "Milliseconds of an update, by part (first seed; an evaluation's time is spread over the "
+        "updates between two):",
+        "",
+        f"| trained | {' | '.join(parts)} |",
+        "|---" * (1 + len(parts)) + "|",
+    ]
+    for name, times in spent.items():
+        cells = [f"{times[part]:.1f}" if part in times else "" for part in parts]
+        lines.append(f"| {arms[name][0].arm.title} | {' | '.join(cells)} |")
+    return lines
 
 
 def _commands(arms: dict[str, list[Run]]) -> list[str]:

@@ -16,16 +16,49 @@ class Arm:
     seeds: int = 3
 
 
+FULL = "--preset full"
+AFTER = (
+    "--learning-rate 1e-5 --steps 1500 --batch-size 256 --num-samples 12 --temperature 0.8 "
+    "--entropy-coef 0.01"
+)
+RANDOM = "--init random --learning-rate 1e-3 --warmup 50"
+
+
+def tried(name: str, flags: str, start: str | None = None) -> Arm:
+    """One setting of the search: one seed, and no test words to speak of."""
+    return Arm(name, name, f"{FULL} {flags} --test-words 2 --evaluate-every 250", start, seeds=1)
+
+
 GROUPS: dict[str, tuple[Arm, ...]] = {
     "controls": (
-        Arm("reinforce", "policy gradient", "--preset full"),
-        Arm("xe", "supervised (XE)", "--preset full --objective xe"),
-        Arm("constant", "policy gradient, constant reward", "--preset full --reward constant"),
+        Arm("reinforce", "policy gradient", FULL),
+        Arm("xe", "supervised (XE)", f"{FULL} --objective xe"),
+        Arm("constant", "policy gradient, constant reward", f"{FULL} --reward constant"),
         Arm(
             "constant-bare",
-            "the same without baseline and entropy bonus",
-            "--preset full --reward constant --baseline none --entropy-coef 0",
+            "constant reward, without baseline and entropy bonus",
+            f"{FULL} --reward constant --baseline none --entropy-coef 0",
+            seeds=1,
         ),
-        Arm("xe-reinforce", "policy gradient after XE", "--preset after-xe", start="xe"),
+        Arm("xe-reinforce", "policy gradient after XE", f"{FULL} {AFTER}", "xe"),
+    ),
+    "stories": (),
+    "search": (
+        *(
+            tried(f"xe-{rate}", f"--objective xe --learning-rate {rate}")
+            for rate in ("4e-4", "2e-4", "1e-4", "5e-5", "3e-5", "2e-5", "1e-5")
+        ),
+        *(
+            tried(f"reinforce-{rate}", f"--learning-rate {rate}")
+            for rate in ("1.2e-4", "7e-5", "4e-5", "2.5e-5")
+        ),
+        tried("after-a", "--learning-rate 5e-5", "xe-2e-5"),
+        tried(
+            "after-b",
+            "--learning-rate 2e-5 --steps 2000 --batch-size 96 --num-samples 16 --temperature 0.7 "
+            "--entropy-coef 0",
+            "xe-2e-5",
+        ),
+        tried("after-c", AFTER, "xe-2e-5"),
     ),
 }

@@ -22,6 +22,8 @@ AFTER = (
     "--entropy-coef 0.01"
 )
 RANDOM = "--init random --learning-rate 1e-3 --warmup 50"
+# A weak policy is uncertain: a bonus for the entropy of a sequence would pay it for length.
+WEAK = "--preset full --steps 2000 --learning-rate 1e-4 --entropy-coef 0"
 
 
 def tried(name: str, flags: str, start: str | None = None) -> Arm:
@@ -42,7 +44,23 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
         ),
         Arm("xe-reinforce", "policy gradient after XE", f"{FULL} {AFTER}", "xe"),
     ),
-    "stories": (),
+    "stories": (
+        Arm("cold", "policy gradient from random weights", f"{WEAK} --init random", seeds=1),
+        Arm(
+            "a-little-xe",
+            "a little supervised training",
+            f"{FULL} --objective xe {RANDOM} --steps 500",
+            seeds=1,
+        ),
+        Arm("warm", "policy gradient after that", WEAK, "a-little-xe", seeds=1),
+        Arm(
+            "noisy-xe",
+            "supervised training on noisy references",
+            f"{FULL} --objective xe {RANDOM} --steps 2000 --reference-noise 0.3",
+            seeds=1,
+        ),
+        Arm("noisy-reinforce", "policy gradient after that", WEAK, "noisy-xe", seeds=1),
+    ),
     "search": (
         *(
             tried(f"xe-{rate}", f"--objective xe --learning-rate {rate}")

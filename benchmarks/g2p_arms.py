@@ -21,6 +21,7 @@ AFTER = (
     "--learning-rate 1e-5 --steps 1500 --batch-size 256 --num-samples 12 --temperature 0.8 "
     "--entropy-coef 0.01"
 )
+STOP = "--patience 3"  # without information nothing improves, and long outputs take long
 RANDOM = "--init random --learning-rate 1e-3 --warmup 50"
 # A weak policy is uncertain: a bonus for the entropy of a sequence would pay it for length.
 WEAK = "--preset full --steps 2000 --learning-rate 1e-4 --entropy-coef 0"
@@ -35,11 +36,11 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
     "controls": (
         Arm("reinforce", "policy gradient", FULL),
         Arm("xe", "supervised (XE)", f"{FULL} --objective xe"),
-        Arm("constant", "policy gradient, constant reward", f"{FULL} --reward constant"),
+        Arm("constant", "policy gradient, constant reward", f"{FULL} --reward constant {STOP}"),
         Arm(
             "constant-bare",
             "constant reward, without baseline and entropy bonus",
-            f"{FULL} --reward constant --baseline none --entropy-coef 0",
+            f"{FULL} --reward constant --baseline none --entropy-coef 0 {STOP}",
             seeds=1,
         ),
         Arm("xe-reinforce", "policy gradient after XE", f"{FULL} {AFTER}", "xe"),

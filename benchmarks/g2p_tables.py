@@ -84,8 +84,9 @@ def controls(runs: list[Run]) -> str:
     arms = by_arm(runs)
     lines = [
         "| trained | WER | change from its start | PER | WER, PER without stress "
-        "| length ratio | KL | entropy | updates | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| length ratio | KL | entropy | best of the updates | validation WER: first, best, last "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         _shipped(runs[0]),
     ]
     for group in arms.values():
@@ -97,8 +98,8 @@ def controls(runs: list[Run]) -> str:
             f"| {group[0].arm.title} | {spread(of['WER with stress'])} | {mean:+.2f} ({error:.2f}) "
             f"| {spread(of['PER with stress'])} | {plain} | {fmean(of['length ratio']):.4f} "
             f"| {_best(group, 'KL'):.2f} | {_best(group, 'held-out entropy'):.2f} "
-            f"| {_whole(run.best['step'] for run in group)} of {_steps(group[0])} "
-            f"| {_whole(run.seconds for run in group)} |"
+            f"| {_whole(run.best['step'] for run in group)} of {_whole(map(_steps, group))} "
+            f"| {_course(group)} | {_whole(run.seconds for run in group)} |"
         )
     count = len(runs[0].wrong("before"))
     seeds = max(len(group) for group in arms.values())
@@ -110,8 +111,8 @@ def controls(runs: list[Run]) -> str:
             f"deviation over {seeds} seeds. The change has in parentheses the standard error over "
             "test words, each paired with itself before and averaged over the seeds. KL from the "
             "shipped or started-from model and entropy in nats per word, on validation words. "
-            "`updates` are those after which validation WER was best, whose weights are tested; "
-            "`seconds` are those of the whole training, with one thread and two runs at a time.",
+            "The weights that are tested are those whose validation WER was best. Seconds are those "
+            "of the whole training, with one thread and two runs at a time.",
             "",
             *lines,
             "",
@@ -171,7 +172,7 @@ def _shipped(run: Run) -> str:
     name = "untrained" if run.record["config"]["init"] == "random" else "as shipped"
     return (
         f"| {name} | {before['WER with stress']:.2f} | | {before['PER with stress']:.2f} | {plain} "
-        f"| {before['length ratio']:.4f} | 0 | {run.evaluations[0]['held-out entropy']:.2f} | | |"
+        f"| {before['length ratio']:.4f} | 0 | {run.evaluations[0]['held-out entropy']:.2f} | | | |"
     )
 
 
@@ -180,7 +181,13 @@ def _best(runs: list[Run], name: str) -> float:
 
 
 def _steps(run: Run) -> int:
-    return int(run.record["config"]["steps"])
+    return len(run.record["history"]["updates"])
+
+
+def _course(runs: list[Run]) -> str:
+    """Return the validation WER at the start, at its best and at the end."""
+    rows = ((r.evaluations[0]["WER"], r.best["WER"], r.evaluations[-1]["WER"]) for r in runs)
+    return ", ".join(f"{fmean(column):.2f}" for column in zip(*rows, strict=True))
 
 
 def _whole(values: Any) -> str:

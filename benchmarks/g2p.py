@@ -1,6 +1,6 @@
 """What the reward of `pgest run g2p` teaches, beside its controls.
 
-    python -m benchmarks.g2p controls    # the table of docs/g2p.md: 3 seeds, all test words
+    python -m benchmarks.g2p controls    # the table of docs/tuning.md: 3 seeds, all test words
     python -m benchmarks.g2p stories     # a cold start, and noisy references first
     python -m benchmarks.g2p search      # how the settings were chosen, on validation words
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the table")
     args = parser.parse_args(argv)
     runs = run_all(GROUPS[args.group], args.runs, args.jobs, args.flags)
-    table = TABLES[args.group](runs)
+    table = TABLES[args.group](runs, args.flags)
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / f"g2p-{args.group}.md").write_text(table, encoding="utf-8")
     print(table)
@@ -54,21 +54,29 @@ def run_all(arms: tuple[Arm, ...], place: Path, jobs: int, flags: str) -> list[R
 
 
 def execute(arm: Arm, seed: int, place: Path, start: Future[Run] | None, flags: str) -> Run:
-    """Run an arm, or go on with it, or find that it is done."""
-    place = place / f"{arm.name.replace(' ', '-')}-{seed}"
+    """Run an arm, or go on with it, or find that it is done.
+
+    Raises:
+        ValueError: where the arm's folder holds a run with other flags.
+    """
+    place = place / f"{arm.name}-{seed}"
     folders = sorted(place.glob("g2p-*"))
     origin = start.result() if start else None
+    given, note = f"{arm.flags} {flags}".strip(), place / "flags.txt"
+    if folders and note.read_text(encoding="utf-8") != given:
+        raise ValueError(f"{place} must hold a run with the flags {given!r}: remove it")
     if folders and (folders[-1] / "record.json").exists():
         return Run(arm, seed, folders[-1], origin)
     command = [sys.executable, "-m", "pgest", "run", "g2p"]
     if folders and (folders[-1] / "checkpoint.safetensors").exists():
         command += ["--resume", str(folders[-1])]
     else:
-        command += [*arm.flags.split(), "--seed", str(seed), "--threads", "1", *flags.split()]
+        command += [*given.split(), "--seed", str(seed), "--threads", "1"]
         command += ["--no-tensorboard", "--output", str(place)]
-        command += ["--init", str(origin.folder / "best.safetensors")] if origin else []
+        command += ["--init", str(origin.folder)] if origin else []
     print("$", " ".join(command[1:]), flush=True)
     place.mkdir(parents=True, exist_ok=True)
+    note.write_text(given, encoding="utf-8")
     with open(place / "log.txt", "a", encoding="utf-8") as log:
         subprocess.run(command, stdout=log, stderr=log, check=True)
     return Run(arm, seed, sorted(place.glob("g2p-*"))[-1], origin)

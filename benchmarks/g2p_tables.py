@@ -79,7 +79,7 @@ def spread(values: list[float]) -> str:
     return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def controls(runs: list[Run]) -> str:
+def controls(runs: list[Run], flags: str) -> str:
     """Return the table of test figures."""
     arms = by_arm(runs)
     lines = [
@@ -111,14 +111,14 @@ def controls(runs: list[Run]) -> str:
             f"deviation over {seeds} seeds. The change has in parentheses the standard error over "
             "test words, each paired with itself before and averaged over the seeds. KL from the "
             "shipped or started-from model and entropy in nats per word, on validation words. "
-            "The weights that are tested are those whose validation WER was best. Seconds are those "
-            "of the whole training, with one thread and two runs at a time.",
+            "The weights that are tested are those whose validation WER was best. Seconds are of "
+            "the whole training, with one thread and two runs at a time.",
             "",
             *lines,
             "",
             *_parts(arms),
             "",
-            *_commands(arms),
+            *_commands(arms, flags),
             "",
             _made(runs),
             "",
@@ -126,7 +126,7 @@ def controls(runs: list[Run]) -> str:
     )
 
 
-def search(runs: list[Run]) -> str:
+def search(runs: list[Run], flags: str) -> str:
     """Return the table of validation figures."""
     lines = [
         "| flags | start | best WER | its PER | at update | last WER | KL | entropy | seconds |",
@@ -134,8 +134,9 @@ def search(runs: list[Run]) -> str:
     ]
     for run in runs:
         best, last = run.best, run.evaluations[-1]
+        given = f"{run.arm.flags} {flags}".strip()
         lines.append(
-            f"| `{run.arm.flags}` | {run.arm.start or 'shipped'} | {best['WER']:.2f} "
+            f"| `{given}` | {run.arm.start or 'shipped'} | {best['WER']:.2f} "
             f"| {best['PER']:.2f} | {best['step']:.0f} | {last['WER']:.2f} | {last['KL']:.2f} "
             f"| {last['held-out entropy']:.2f} | {run.seconds:.0f} |"
         )
@@ -156,7 +157,7 @@ def search(runs: list[Run]) -> str:
     )
 
 
-TABLES: dict[str, Callable[[list[Run]], str]] = {
+TABLES: dict[str, Callable[[list[Run], str], str]] = {
     "controls": controls,
     "stories": controls,
     "search": search,
@@ -217,13 +218,14 @@ def _parts(arms: dict[str, list[Run]]) -> list[str]:
     return lines
 
 
-def _commands(arms: dict[str, list[Run]]) -> list[str]:
+def _commands(arms: dict[str, list[Run]], flags: str) -> list[str]:
     """Return the command line of each arm."""
     lines = ["Each arm is one command line:", ""]
     for group in arms.values():
         arm = group[0].arm
-        start = f" --init <best.safetensors of {arm.start}>" if arm.start else ""
-        lines.append(f"- {arm.title}: `pgest run g2p {arm.flags}{start}`")
+        given = f"{arm.flags} {flags}".strip()
+        start = f" --init FOLDER` of {arm.start}" if arm.start else "`"
+        lines.append(f"- {arm.title}: `pgest run g2p {given}{start}")
     return lines
 
 

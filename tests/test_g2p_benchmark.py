@@ -24,11 +24,13 @@ def test_a_group_runs_and_is_not_run_again(
     assert g2p.main(argv) == 0
     table = (tmp_path / "g2p-stories.md").read_text()
     assert "| policy gradient after it | " in table
-    assert "`pgest run g2p --preset smoke --init <best.safetensors of first>`" in table
+    assert "`pgest run g2p --preset smoke --init FOLDER` of first" in table
     assert capsys.readouterr().out.count("$ -m pgest run g2p") == 2
     assert g2p.main(argv) == 0
     assert "$ -m pgest" not in capsys.readouterr().out
     assert (tmp_path / "g2p-stories.md").read_text() == table
+    with pytest.raises(ValueError, match=r"must hold a run with the flags .*--steps 3"):
+        g2p.main([*argv, "--flags", "--steps 3"])
 
 
 def test_arms_start_from_arms_that_come_before_them() -> None:

@@ -87,3 +87,16 @@ def test_nothing_is_said_too_early_or_about_what_was_not_measured() -> None:
     assert symptoms(run, WER) == {}
     supervised = history({"cross-entropy": (1.2, 1.0)}, {"WER": [30.0, 29.0]})
     assert symptoms(supervised, WER) == {}
+
+
+def test_a_metric_whose_noise_is_not_known_is_not_judged() -> None:
+    run = history(HEALTHY, {"WER": [30.0, 28.0, 31.0]})
+    assert symptoms(run, WER) == {}
+    assert symptoms(run, WER, float("nan")) == {}
+
+
+def test_a_length_that_gets_right_is_no_symptom() -> None:
+    run = history(HEALTHY, {"WER": [30.0, 28.0], "length ratio": [3.1, 0.98]})
+    assert symptoms(run, WER, 0.8) == {}
+    xe = history({"cross-entropy": (1.2, 1.0)}, {"WER": [30.0, 29.0], "length ratio": [1.0, 0.9]})
+    assert "reward" not in symptoms(xe, WER, 0.8)["length"]

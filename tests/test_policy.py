@@ -55,6 +55,7 @@ def enumerate_sequences(task: Copy, temperature: float) -> Every:
         {"logit_l2_coef": 0.3},
         {"xe_coef": 0.7},
         {"baseline": "self_critical"},
+        {"xe_coef": 0.7, "temperature": 0.7},
         {"baseline": "none", "temperature": 1.5},
     ],
     ids=lambda settings: " ".join(settings) or "plain",
@@ -77,7 +78,8 @@ def test_the_loss_has_the_gradient_of_its_expectation(settings: dict[str, Any]) 
     divergence = (p * (e.logp - e.reference_logp)).sum(-1).mean()
     expected = -reward - config.entropy_coef * entropy + config.kl_coef * divergence
     if config.xe_coef:
-        scores = torch.where(e.right, e.logp, 0.0).sum(-1).mean()
+        untempered = enumerate_sequences(task, 1.0).logp
+        scores = torch.where(e.right, untempered, 0.0).sum(-1).mean()
         expected = expected - config.xe_coef * scores
     if config.logit_l2_coef:
         # A penalty of the tokens that were drawn: their distribution is no part of its gradient.
@@ -157,6 +159,24 @@ def test_a_reward_that_is_not_finite_is_named() -> None:
 def test_settings_that_contradict_themselves(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SequenceConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("reward", "error", "message"),
+    [
+        (torch.ones(32), ValueError, r"reward must have shape \(8, 32\), .* got \(32,\)"),
+        (torch.ones(8, 1), ValueError, r"got \(8, 1\)"),
+        (torch.ones(8, 32).bool(), TypeError, r"floating-point tensor, got torch\.bool"),
+        (1.0, TypeError, "floating-point tensor, got float"),
+    ],
+)
+def test_a_reward_of_another_kind_is_named(
+    reward: Any, error: type[Exception], message: str
+) -> None:
+    task = copy_task()
+    task.reward = lambda draw, batch: (reward, {})  # type: ignore[method-assign]
+    with pytest.raises(error, match=message):
+        task.learner.loss(torch.Generator(), Clock())
 
 
 def test_one_sample_does_without_leave_one_out() -> None:

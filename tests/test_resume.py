@@ -17,7 +17,7 @@ from toy import Copy, copy_task
 
 from pgest.errors import InputError
 from pgest.runs import Clock, Figures, History, Interrupted, run, train
-from pgest.runs.files import load_tensors, save_tensors, write_atomically, write_text
+from pgest.runs.files import load_tensors, locked, save_tensors, write_atomically, write_text
 from pgest.runs.loop import BEST, CHECKPOINT
 
 for package in ("tqdm", "safetensors", "matplotlib"):
@@ -164,18 +164,84 @@ def damaged(path: Path, how: str) -> None:
     elif how == "empty":
         path.write_bytes(b"")
     elif how == "other model":
-        save_tensors(path, {"model.x": torch.zeros(1)}, {"history": "{}"})
+        tensors, _ = load_tensors(path)
+        tensors["model.encoder.weight_ih"] = torch.zeros(1)
+        save_tensors(path, tensors)
     else:
         save_tensors(path, {"generator": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "other model", "no checkpoint"])
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, how: str) -> None:
-    task = copy_task(steps=2, evaluate_every=1)
+    task = copy_task(steps=2, warmup=0, evaluate_every=1)
     train(task.learner, task.config, tmp_path, bar=False)
     damaged(tmp_path / CHECKPOINT, how)
     with pytest.raises(InputError, match=r"checkpoint\.safetensors must be a"):
         train(task.learner, task.config, tmp_path, bar=False)
+
+
+@pytest.mark.parametrize("settings", [{"seed": 7}, {"steps": 1}, {"learning_rate": 0.5}])
+def test_a_checkpoint_of_other_settings_is_refused(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    task = copy_task(steps=2, warmup=0, evaluate_every=1)
+    train(task.learner, task.config, tmp_path, bar=False)
+    (name,) = settings
+    task = copy_task(**{"steps": 2, "warmup": 0, "evaluate_every": 1, **settings})
+    with pytest.raises(InputError, match=f"same settings, got one with {name} "):
+        train(task.learner, task.config, tmp_path, bar=False)
+    # What has no influence on the numbers may change.
+    task = copy_task(steps=2, warmup=0, evaluate_every=1, output=tmp_path / "x", threads=1)
+    train(task.learner, task.config, tmp_path, bar=False)
+
+
+def test_other_weights_to_start_from_are_refused(tmp_path: Path) -> None:
+    task = copy_task(**SETTINGS, output=tmp_path)
+    task.learner = Stopping(task, 30, signal.SIGINT)
+    with pytest.raises(Interrupted):
+        run(task, task.config, bar=False)
+    (folder,) = tmp_path.iterdir()
+    task = copy_task(**SETTINGS, output=tmp_path)
+    with torch.no_grad():
+        task.model.output.bias.add_(1)
+    with pytest.raises(InputError, match=r"must start from \S+, got other weights"):
+        run(task, task.config, resume=folder, bar=False)
+
+
+def test_ctrl_c_outside_the_loop_says_how_to_go_on(tmp_path: Path) -> None:
+    task = copy_task(**SETTINGS, output=tmp_path / "with space")
+    calls: list[int] = []
+    test = task.test
+
+    def stopped() -> Any:
+        calls.append(1)
+        if len(calls) == 2:  # after training
+            raise KeyboardInterrupt
+        return test()
+
+    task.test = stopped  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match=r"stopped; go on with: pgest run copy --resume '.*space"):
+        run(task, task.config, bar=False)
+    (folder,) = (tmp_path / "with space").iterdir()
+    task = copy_task(**SETTINGS, output=tmp_path / "with space")
+    assert run(task, task.config, resume=folder, bar=False) == folder
+
+
+def test_a_folder_serves_one_run_at_a_time_and_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / ".checkpoint.123.tmp.safetensors"
+    left.write_bytes(b"half")
+    with locked(tmp_path):
+        assert not left.exists()
+        task = copy_task(**SETTINGS)
+        with pytest.raises(InputError, match="must not be in use, but another run holds it"):
+            train(task.learner, task.config, tmp_path, bar=False)
+
+
+def test_an_output_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    task = copy_task(**SETTINGS, output=tmp_path / "file" / "runs")
+    with pytest.raises(InputError, match="output must be a folder that can be written"):
+        run(task, task.config, bar=False)
 
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from toy import Copy, copy_task
 
 from pgest.runs import Clock, Config, Evaluation, Figures, History, Metric, run, train
+from pgest.runs.logs import summary
 from pgest.runs.loop import BEST, rate
 from pgest.runs.plots import save_plot
 
@@ -39,6 +40,8 @@ def test_a_policy_learns_a_task_whose_answer_is_known(tmp_path: Path) -> None:
         "backward",
         "optimizer",
         "held-out evaluation",
+        "baseline",
+        "other",
     }
 
 
@@ -111,7 +114,7 @@ class Scripted:
 
 def test_the_best_model_is_kept_and_training_stops_early(tmp_path: Path) -> None:
     learner = Scripted([5.0, 3.0, 4.0, 3.5, 9.0, 0.0])
-    config = Config(steps=50, evaluate_every=10, patience=3, tensorboard=False)
+    config = Config(steps=50, warmup=0, evaluate_every=10, patience=3, tensorboard=False)
     history = train(learner, config, tmp_path, bar=False)
     assert [row["error"] for row in history.evaluations] == [5.0, 3.0, 4.0, 3.5, 9.0]
     assert len(history.updates) == 40
@@ -127,7 +130,7 @@ def test_a_broken_gradient_stops_the_run(tmp_path: Path) -> None:
     learner = Broken([1.0])
     weight = learner.model.weight.detach().clone()
     with pytest.raises(FloatingPointError, match="update 0: the gradient's norm is nan"):
-        train(learner, Config(steps=1, tensorboard=False), tmp_path, bar=False)
+        train(learner, Config(steps=1, warmup=0, tensorboard=False), tmp_path, bar=False)
     assert torch.equal(learner.model.weight, weight)
 
 
@@ -136,6 +139,7 @@ def test_a_run_leaves_record_plot_report_and_weights(tmp_path: Path) -> None:
     task = copy_task(steps=4, evaluate_every=2, output=tmp_path)
     folder = run(task, task.config, bar=False)
     assert {f.name for f in folder.iterdir()} == {
+        ".lock",
         "best.safetensors",
         "checkpoint.safetensors",
         "config.json",
@@ -143,6 +147,7 @@ def test_a_run_leaves_record_plot_report_and_weights(tmp_path: Path) -> None:
         "plot.png",
         "record.json",
         "report.txt",
+        "start.safetensors",
     }
     record = json.loads((folder / "record.json").read_text())
     assert record["config"]["steps"] == 4
@@ -167,7 +172,28 @@ def test_the_curves_are_written_for_tensorboard(tmp_path: Path) -> None:
     assert [event.step for event in found.Scalars("update/reward")] == [0, 1, 2, 3]
 
 
-def test_an_unknown_figure_is_named(tmp_path: Path) -> None:
+def test_a_figure_that_was_not_measured_costs_no_run(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    with pytest.raises(ValueError, match="panels: the history has no figure 'nope'"):
-        save_plot(History(), {"a": ["nope"]}, tmp_path / "plot.png", "a")
+    save_plot(History(), {"a": ["nope", "neither"]}, tmp_path / "plot.png", "a")
+    assert (tmp_path / "plot.png").exists()
+
+
+def test_figures_may_be_logged_now_and_then() -> None:
+    rows: list[Figures] = [{"step": 0, "a": 1.0}, {"step": 1}, {"step": 2, "a": 3.0}]
+    assert summary(History(rows), ("a", "b")) == "a 2"
+
+
+def test_a_metric_that_was_not_evaluated_is_named(tmp_path: Path) -> None:
+    learner = Scripted([1.0])
+    learner.metric = Metric("other", "min")
+    with pytest.raises(ValueError, match=r"must return the metric 'other', got \['error'\]"):
+        train(learner, Config(steps=2, warmup=0, tensorboard=False), tmp_path, bar=False)
+
+
+def test_any_number_is_better_than_nan(tmp_path: Path) -> None:
+    nan = float("nan")
+    learner = Scripted([nan, 5.0, nan, 4.0, 6.0])
+    config = Config(steps=40, warmup=0, evaluate_every=10, tensorboard=False)
+    history = train(learner, config, tmp_path, bar=False)
+    assert history.best(learner.metric) == 3
+    assert learner.model.bias.item() == 4

@@ -80,7 +80,7 @@ def copy_task(**changes: object) -> Copy:
         "steps": 150,
         "batch_size": 32,
         "learning_rate": 1e-2,
-        "warmup": 5,
+        "warmup": 1,
         "evaluate_every": 50,
         "tensorboard": False,
         **changes,

@@ -6,11 +6,12 @@ from pgest.runs.history import Clock, Evaluation, Figures, History, Metric
 from pgest.runs.interrupts import Interrupted
 from pgest.runs.loop import Learner, train
 from pgest.runs.policy import PolicyGradient
-from pgest.runs.run import Task, run
+from pgest.runs.run import START, Task, run
 from pgest.runs.sequences import Batch, SequenceConfig, SequenceTask
 from pgest.runs.supervised import CrossEntropy
 
 __all__ = [
+    "START",
     "Batch",
     "Chosen",
     "Clock",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
 
 from pgest.errors import InputError
 from pgest.runs.files import write_text
@@ -16,7 +19,8 @@ class Config:
     """How the loop trains. Every field is a flag; the text below a field is its help.
 
     Raises:
-        ValueError: for a number out of range.
+        ValueError: for a number out of range, a choice that does not exist, a value of another
+            type, or a device that is not here.
     """
 
     steps: int = 1000
@@ -35,7 +39,7 @@ class Config:
     """AdamW's decay of the weights, per unit of learning rate."""
 
     clip_norm: float = 1.0
-    """Largest norm of the gradient; a longer one is scaled down to it."""
+    """Largest norm of the gradient; a longer one is scaled down to it. inf: never."""
 
     evaluate_every: int = 200
     """Updates between two evaluations on held-out data; each leaves a checkpoint."""
@@ -44,7 +48,7 @@ class Config:
     """Evaluations without a new best after which training stops; 0 never stops early."""
 
     seed: int = 0
-    """Seed of everything random in the run."""
+    """Seed of the run: of the generator that the task draws from, and of torch's own."""
 
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
@@ -59,12 +63,45 @@ class Config:
     """Folder in which the run's own folder is made."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         at_least(self, 1, "steps", "evaluate_every")
-        at_least(self, 0, "warmup", "patience", "threads", "weight_decay")
-        positive(self, "learning_rate", "clip_norm")
+        at_least(self, 0, "warmup", "patience", "threads", "weight_decay", "seed")
+        positive(self, "learning_rate")
+        if not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be positive, got {self.clip_norm}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
+        if self.warmup >= self.steps:
+            raise ValueError(
+                f"warmup must be shorter than the run of {self.steps} steps, got {self.warmup}"
+            )
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"device must be one of this machine, got {self.device}: {reason}"
+            ) from None
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def check_types(config: Config) -> None:
+    """Raise ValueError for the first field whose value is not of its type."""
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal:
+            if value not in get_args(hint):
+                choices = ", ".join(map(str, get_args(hint)))
+                raise ValueError(f"{name} must be one of {choices}, got {value}")
+            continue
+        kinds = tuple(get_args(hint) or (hint,))
+        if float in kinds:
+            kinds += (int,)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join("None" if k is NoneType else k.__name__ for k in kinds)
+            raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def at_least(config: Config, least: float, *names: str) -> None:
@@ -105,5 +142,8 @@ def load_config(kind: type[ConfigT], task: str, path: Path) -> ConfigT:
         odd = ", ".join(sorted(values.keys() ^ known))
         raise InputError(f"{path} must have the fields of this version, got a difference in {odd}")
     hints = get_type_hints(kind)
-    paths = {name: Path(values[name]) for name in known if hints[name] is Path}
-    return kind(**{**values, **paths})
+    try:
+        paths = {name: Path(values[name]) for name in known if hints[name] is Path}
+        return kind(**{**values, **paths})
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None

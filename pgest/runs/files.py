@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
 
 from pgest.errors import InputError
 
+_TEMPORARY = ".tmp"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, and sweep what a killed one has left half-written.
+
+    Raises:
+        InputError: where another process is at work in it.
+    """
+    with open(folder / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder} must not be in use, but another run holds it") from None
+        for left in folder.glob(f".*{_TEMPORARY}*"):
+            left.unlink()
+        yield
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write(temporary)` make a file and give it the name `path` once it is on the disk."""
     # The suffix stays: some writers choose the format by it, or add their own.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{_TEMPORARY}{path.suffix}")
     try:
         write(temporary)
         with open(temporary, "rb") as file:
@@ -44,7 +65,8 @@ def save_tensors(
     """
     from safetensors.torch import save
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: the format has no place for tensors that share memory, as tied weights do.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = save(plain, dict(metadata or {}))
     write_atomically(path, lambda temporary: _write(temporary, content))
 

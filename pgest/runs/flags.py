@@ -37,8 +37,8 @@ def configure(
     Example:
         >>> from pgest.runs import Config
         >>> presets = {"demo": {"reinforce": Config(seed=1)}}
-        >>> configure(["--steps", "50"], presets, "demo").config.steps
-        50
+        >>> configure(["--steps", "500"], presets, "demo").config.steps
+        500
     """
     try:
         import tyro

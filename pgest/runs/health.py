@@ -22,16 +22,17 @@ DOUBT = 2.0
 """Standard errors beyond which a difference counts."""
 
 
-def symptoms(history: History, metric: Metric, standard_error: float = 0.0) -> dict[str, str]:
+def symptoms(history: History, metric: Metric, standard_error: float = math.nan) -> dict[str, str]:
     """Return a sentence for each thing that looks wrong after the last evaluation, by its name.
 
     - `reward`: the held-out metric is worse than it was, by two standard errors, though the reward
       of samples has risen: the reward is being gamed or the policy overfits.
     - `metric`: the held-out metric is worse than before training, by two standard errors.
     - `entropy`: the entropy of samples has fallen below a fifth of what it was.
-    - `length`: the held-out length ratio has moved by more than 0.02.
+    - `length`: the held-out length ratio is farther from 1 than it was, by more than 0.02.
 
-    Figures that were not measured warn of nothing. `standard_error` is the metric's.
+    Figures that were not measured warn of nothing, nor does a metric without a `standard_error`:
+    what is only noise must not be called a fall.
     """
     found: dict[str, str] = {}
     if len(history.updates) < SHORTEST or len(history.evaluations) < 2:
@@ -40,7 +41,8 @@ def symptoms(history: History, metric: Metric, standard_error: float = 0.0) -> d
     # No longer than half of what there is: the first window must not hold the last updates.
     window = max(1, min(WINDOW, len(history.updates) // 2))
     has = history.updates[0].keys()
-    found.update(_metric(history, metric, standard_error, window))
+    if math.isfinite(standard_error):
+        found.update(_metric(history, metric, standard_error, window))
     if "entropy" in has:
         first, now = _ends(history, "entropy", window)
         if now < COLLAPSED * first:
@@ -51,11 +53,12 @@ def symptoms(history: History, metric: Metric, standard_error: float = 0.0) -> d
             )
     if "length ratio" in history.evaluations[0]:
         first, now = (history.evaluations[i]["length ratio"] for i in (0, -1))
-        if abs(now - first) > DRIFT:
+        if abs(now - 1) > abs(first - 1) + DRIFT:
             word = "shorter" if now < first else "longer"
+            cause = " The reward may pay for it." if "reward" in has else ""
             found["length"] = (
                 f"update {last}: held-out outputs grow {word}; their length was {first:.3f} of the "
-                f"references' and is {now:.3f}. The reward may pay for length."
+                f"references' and is {now:.3f}.{cause}"
             )
     return found
 

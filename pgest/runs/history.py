@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ Figures = dict[str, float]
 class Evaluation:
     """Figures on a part of the data, their standard errors where known, and the task's own details.
 
-    Errors have the names of their figures; `details` is what `Task.report` compares.
+    Errors have the names of their figures; without that of the metric no warning is given about
+    it. `details` is what `Task.report` compares.
     """
 
     figures: Figures
@@ -37,7 +39,9 @@ class Metric:
     goal: Literal["min", "max"]
 
     def better(self, new: float, old: float) -> bool:
-        """Whether `new` is better than `old`; NaN is never better."""
+        """Whether `new` is better than `old`; any number is better than NaN."""
+        if math.isnan(old):
+            return not math.isnan(new)
         return new < old if self.goal == "min" else new > old
 
 
@@ -83,4 +87,8 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - started
+            self.add(part, perf_counter() - started)
+
+    def add(self, part: str, seconds: float) -> None:
+        """Count seconds under this name."""
+        self.seconds[part] = self.seconds.get(part, 0.0) + seconds

@@ -82,10 +82,15 @@ def summary(history: History, shown: tuple[str, ...]) -> str:
         >>> summary(History([{"step": 0, "reward": 0.5}], [{"step": 0, "WER": 31.25}]), ("WER",))
         'WER 31.2'
     """
-    recent = history.updates[-WINDOW:]
-    means = {key: sum(row[key] for row in recent) / len(recent) for key in (recent or [{}])[0]}
-    figures = {**means, **(history.evaluations or [{}])[-1]}
-    return "  ".join(f"{name} {figures[name]:.3g}" for name in shown if name in figures)
+    held_out: Figures = history.evaluations[-1] if history.evaluations else {}
+    parts = []
+    for name in shown:
+        recent = [row[name] for row in history.updates[-WINDOW:] if name in row]
+        if name in held_out:
+            parts.append(f"{name} {held_out[name]:.3g}")
+        elif recent:
+            parts.append(f"{name} {sum(recent) / len(recent):.3g}")
+    return "  ".join(parts)
 
 
 def _bar(total: int, start: int, visible: bool) -> tqdm[Any]:

@@ -16,19 +16,19 @@ def save_plot(
     """Draw the named figures against the update, one panel for each title, into an image file.
 
     Figures of evaluations are drawn as they are; those of updates as their mean over a window of
-    2 % of the run, with the single updates faintly behind.
+    2 % of the run, with the single updates faintly behind. The panel of a figure that the history
+    does not have says so.
 
     Raises:
         ImportError: where matplotlib is missing.
-        ValueError: for a figure that the history does not have.
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError('the plot needs matplotlib: pip install "pgest[tasks]"') from error
     # A figure of its own, without pyplot: nothing global, no window, no display needed.
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
+    columns = max(1, min(3, len(panels)))
+    lines = max(1, -(-len(panels) // columns))
     figure = Figure(figsize=(3.8 * columns, 2.9 * lines), layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(lines, columns, squeeze=False).flatten()
@@ -37,17 +37,19 @@ def save_plot(
     for axes, (heading, names) in zip(grid, panels.items(), strict=False):
         for name in names:
             steps, values, evaluated = _series(history, name)
-            if evaluated:
+            if not steps:
+                heading += f"\n(no figure is named {name!r})"
+            elif evaluated:
                 axes.plot(steps, values, marker=".", label=name)
-                continue
-            window = max(1, len(values) // 50)
-            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-            (line,) = axes.plot(steps[window - 1 :], smooth, label=name)
-            axes.plot(steps, values, color=line.get_color(), alpha=0.15, linewidth=0.5)
+            else:
+                window = max(1, len(values) // 50)
+                smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+                (line,) = axes.plot(steps[window - 1 :], smooth, label=name)
+                axes.plot(steps, values, color=line.get_color(), alpha=0.15, linewidth=0.5)
         axes.set_title(heading)
         axes.set_xlabel("update")
         axes.grid(alpha=0.3)
-        if len(names) > 1:  # the title names a single one
+        if len(names) > 1 and axes.lines:  # the title names a single one
             axes.legend()
     figure.savefig(path, dpi=120)
 
@@ -62,4 +64,4 @@ def _series(history: History, name: str) -> tuple[list[float], list[float], bool
         found = [row for row in rows if name in row]
         if found:
             return [row["step"] for row in found], [row[name] for row in found], evaluated
-    raise ValueError(f"panels: the history has no figure {name!r}")
+    return [], [], False

@@ -31,7 +31,8 @@ class PolicyGradient:
     KL in the reward; Wu et al. 2016 (arXiv 1609.08144), mixing.
 
     Raises:
-        ValueError: for a reward that is not finite.
+        ValueError: for a reward that is not finite or not `[S, B]`.
+        TypeError: for one that is no floating-point tensor.
     """
 
     def __init__(self, task: SequenceTask, config: SequenceConfig) -> None:
@@ -54,11 +55,12 @@ class PolicyGradient:
             draw = self._draw(opening, generator)
         with clock("reward"):
             reward, figures = task.reward(draw, batch)
-            _check_finite(reward)
+            _check_reward(reward, draw.tokens.shape[:2])
         with clock("samples"):
             merged = distinct(draw.tokens, draw.mask)
-        gain, more = self._gain(reward, draw, merged, batch)
-        weight = merged.total(self._advantage(gain, opening, batch))
+        gain, more = self._gain(reward, draw, merged, batch, clock)
+        with clock("baseline"):
+            weight = merged.total(self._advantage(gain, opening, batch))
         with clock("scores and loss"):
             loss = self._loss(weight, merged, state, reward.numel())
             if config.xe_coef:
@@ -67,7 +69,7 @@ class PolicyGradient:
                 more["cross-entropy"] = supervised.item()
         return loss, {
             "reward": reward.mean().item(),
-            # The mean of -log p over drawn tokens: an unbiased estimate, per token, in nats.
+            # The mean of -log p over drawn tokens, in nats.
             "entropy": -(draw.logp.sum() / draw.mask.sum()).item(),
             "tied groups": (reward == reward[0]).all(0).float().mean().item(),
             **more,
@@ -91,7 +93,7 @@ class PolicyGradient:
         )
 
     def _gain(
-        self, reward: Tensor, draw: Sequences, merged: Distinct, batch: Batch
+        self, reward: Tensor, draw: Sequences, merged: Distinct, batch: Batch, clock: Clock
     ) -> tuple[Tensor, Figures]:
         """Return the reward with the bonus for entropy and the penalty for divergence."""
         # -log p is an unbiased estimate of the entropy, and its score-function gradient is exact:
@@ -101,7 +103,7 @@ class PolicyGradient:
         if not self.config.kl_coef:
             return gain, {}
         reference = self.held_out.reference
-        with torch.no_grad():
+        with clock("KL"), torch.no_grad():
             state = reference.encode(batch.source, batch.lengths)
             opening = tuple(part[merged.row] for part in state)
             logits = reference(merged.tokens, merged.mask, opening)
@@ -143,6 +145,13 @@ class PolicyGradient:
         return loss + penalty * size
 
 
-def _check_finite(reward: Tensor) -> None:
+def _check_reward(reward: Tensor, shape: torch.Size) -> None:
+    if not isinstance(reward, Tensor) or not reward.is_floating_point():
+        came = reward.dtype if isinstance(reward, Tensor) else type(reward).__name__
+        raise TypeError(f"reward must be a floating-point tensor, got {came}")
+    if reward.shape != shape:
+        raise ValueError(
+            f"reward must have shape {tuple(shape)}, samples and prompts, got {tuple(reward.shape)}"
+        )
     if not reward.isfinite().all():
         raise ValueError(f"reward must be finite, got {reward[~reward.isfinite()][0].item()}")

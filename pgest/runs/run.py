@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -13,14 +14,16 @@ import torch
 
 from pgest.errors import InputError
 from pgest.runs.config import Config, save_config
-from pgest.runs.files import write_atomically, write_text
+from pgest.runs.files import load_tensors, save_tensors, write_atomically, write_text
 from pgest.runs.history import Evaluation, History
 from pgest.runs.interrupts import Interrupted
 from pgest.runs.loop import Learner, train
+from pgest.runs.modes import evaluating
 from pgest.runs.plots import save_plot
 from pgest.runs.record import environment, to_json
 
 CONFIG, RECORD, REPORT, PLOT = "config.json", "record.json", "report.txt", "plot.png"
+START = "start.safetensors"
 
 
 class Task(Protocol):
@@ -57,36 +60,54 @@ def run(task: Task, config: Config, *, resume: Path | None = None, bar: bool = T
 
     The folder is `<output>/<task>-<date>-<time>`, or `resume`, that of a run which was stopped or
     killed, which then ends with the numbers it would have had. In it: `config.json`,
-    `checkpoint.safetensors` (to go on), `best.safetensors` (the weights of the best evaluation,
-    which are tested), `record.json` (configuration, versions, device, commit and every figure),
-    `plot.png`, `report.txt` (what was printed last) and event files for TensorBoard.
+    `start.safetensors` and `checkpoint.safetensors` (to go on), `best.safetensors` (the weights of
+    the best evaluation, which are tested), `record.json` (configuration, versions, device, commit
+    and every figure), `plot.png`, `report.txt` (what was printed last) and event files for
+    TensorBoard.
 
     Raises:
         ImportError: where a package of the extra `tasks` is missing.
         InputError: for a folder to resume that has no run, or one that is finished.
-        Interrupted: after Ctrl-C; the message has the command that goes on.
+        Interrupted: after Ctrl-C, at any time; the message has the command that goes on.
     """
     # Now rather than after the training.
     _require("tqdm", "matplotlib", "safetensors", *["tensorboard"] * config.tensorboard)
     if config.threads:
         torch.set_num_threads(config.threads)
-    started = datetime.now().astimezone()
-    if resume is not None and (resume / RECORD).exists():
-        raise InputError(f"resume: the run in {resume} is finished, see its {REPORT}")
+    started, clock = datetime.now().astimezone(), perf_counter()
     folder = resume or _new_folder(config.output, f"{task.name}-{started:%Y%m%d-%H%M%S}")
-    save_config(config, task.name, folder / CONFIG)
+    _open(folder, task, config, resumed=resume is not None)
     print(f"{task.name}: testing the model as it came; the run's folder is {folder}", flush=True)
-    clock = perf_counter()
-    before = task.test()
     try:
+        before = _test(task)
         history = train(task.learner, config, folder, shown=task.shown, bar=bar)
-    except Interrupted as stop:
-        raise Interrupted(f"{stop}; go on with: pgest run {task.name} --resume {folder}") from None
-    after = task.test()
-    _keep(task, config, folder, history, before, after, started)
+        after = _test(task)
+        _keep(task, config, folder, history, before, after, started)
+    except KeyboardInterrupt as stop:
+        command = f"pgest run {task.name} --resume {quote(str(folder))}"
+        raise Interrupted(f"{str(stop) or 'stopped'}; go on with: {command}") from None
     print(f"\n{(folder / REPORT).read_text(encoding='utf-8')}")
     print(f"{perf_counter() - clock:.0f} s with the tests. Curves: {folder / PLOT}")
     return folder
+
+
+def _open(folder: Path, task: Task, config: Config, *, resumed: bool) -> None:
+    """Write what a new run needs to be resumed, or check that this one can be."""
+    if not resumed:
+        save_config(config, task.name, folder / CONFIG)
+        save_tensors(folder / START, task.learner.model.state_dict())
+        return
+    if (folder / RECORD).exists():
+        raise InputError(f"resume: the run in {folder} is finished, see its {REPORT}")
+    saved, _ = load_tensors(folder / START)
+    now = task.learner.model.state_dict()
+    if saved.keys() != now.keys() or any(not torch.equal(saved[k], now[k].cpu()) for k in saved):
+        raise InputError(f"resume: the model must start from {folder / START}, got other weights")
+
+
+def _test(task: Task) -> Evaluation:
+    with evaluating(task.learner.model):
+        return task.test()
 
 
 def _keep(
@@ -132,8 +153,10 @@ def _new_folder(output: Path, name: str) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise InputError(f"output must be a folder that can be written, got {error}") from None
         return folder
-    raise FileExistsError(f"output: {output} has too many folders named {name}")
+    raise InputError(f"output: {output} has too many folders named {name}")
 
 
 def _table(before: Evaluation, after: Evaluation) -> str:

@@ -45,7 +45,8 @@ class SequenceConfig(Config):
     """Penalty for the divergence from the policy before training, in units of reward per nat."""
 
     xe_coef: float = 0.0
-    """Weight of the references' cross-entropy, mixed into the loss, in units of reward per nat."""
+    """Weight of the references' cross-entropy (at temperature 1) in the loss, in units of reward
+    per nat."""
 
     logit_l2_coef: float = 0.0
     """Weight of the mean squared logit of a sampled token, mixed into the loss."""

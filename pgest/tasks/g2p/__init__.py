@@ -10,7 +10,8 @@ def run(argv: list[str]) -> int:
     from pgest.tasks.g2p.task import G2P
 
     config, resume = runs.configure(argv, PRESETS, "g2p", __doc__)
-    runs.run(G2P(config), config, resume=resume)
+    weights = config.init if resume is None else str(resume / runs.START)
+    runs.run(G2P(config, weights), config, resume=resume)
     return 0
 
 

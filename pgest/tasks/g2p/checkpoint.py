@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from zipfile import BadZipFile
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pgest.errors import InputError
 from pgest.runs.files import load_tensors, write_atomically
+from pgest.runs.loop import BEST
 from pgest.seq2seq import GRUSeq2Seq
 
 _VOWELS = "AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split()
@@ -68,7 +70,7 @@ def initial_model(init: str, seed: int = 0) -> GRUSeq2Seq:
 
     `shipped` is g2p-en's own (Park and Kim 2019, https://github.com/Kyubyong/g2p, Apache-2.0),
     `random` a new one, drawn with the seed; anything else is the path of a safetensors file of
-    this model, or of an `.npz` in g2p-en's format.
+    this model, of a run's folder, or of an `.npz` in g2p-en's format.
 
     Raises:
         InputError: for a file that is missing, damaged, or of another model.
@@ -79,12 +81,16 @@ def initial_model(init: str, seed: int = 0) -> GRUSeq2Seq:
             torch.manual_seed(seed)
             return _empty_model()
     path = distribution_file("checkpoint20.npz") if init == "shipped" else Path(init)
+    path = path / BEST if path.is_dir() else path
+    if not path.exists():
+        raise InputError(f"init must be shipped, random or the path of a file, got {init}")
     model = _empty_model()
     weights = _from_npz(path) if path.suffix == ".npz" else load_tensors(path)[0]
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{path} must hold the weights of this model, got: {error}") from None
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} must hold the weights of this model, got: {reason}") from None
     return model
 
 
@@ -101,7 +107,8 @@ def _empty_model() -> GRUSeq2Seq:
 
 def _from_npz(path: Path) -> dict[str, Tensor]:
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             return {to: torch.from_numpy(arrays[name]) for name, to in _NAMES.items()}
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    # Every way in which a file of numpy's can be something else.
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} must be a whole file in g2p-en's format, got: {error}") from None

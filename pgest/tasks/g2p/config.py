@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pgest.runs import SequenceConfig
+from pgest.runs.config import at_least
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,8 @@ class G2PConfig(SequenceConfig):
     """The configuration of `pgest run g2p`."""
 
     init: str = "shipped"
-    """Weights to start from: g2p-en's own (shipped), new ones (random), or a path to those of an
-    earlier run, such as runs/.../best.safetensors."""
+    """Weights to start from: g2p-en's own (shipped), new ones (random), or those of an earlier run
+    (its folder)."""
 
     reward: Literal["error_rate", "constant"] = "error_rate"
     """What a sample earns: minus its phoneme error rate, or always 1, which is a control."""
@@ -34,11 +35,9 @@ class G2PConfig(SequenceConfig):
         super().__post_init__()
         if not 0 <= self.reference_noise < 1:
             raise ValueError(f"reference_noise must be in [0, 1), got {self.reference_noise}")
-        if self.validation_words < 1 or (self.test_words is not None and self.test_words < 2):
-            raise ValueError(
-                "validation_words must be at least 1 and test_words 2, got "
-                f"{self.validation_words} and {self.test_words}"
-            )
+        at_least(self, 2, "validation_words")
+        if self.test_words is not None:
+            at_least(self, 2, "test_words")
         supervised = self.objective == "xe" or self.xe_coef
         if self.reference_noise and not supervised:
             raise ValueError(
@@ -58,7 +57,9 @@ _REINFORCE = G2PConfig(
 _CROSS_ENTROPY = G2PConfig(
     objective="xe", steps=3500, batch_size=256, learning_rate=2e-5, warmup=100
 )
-_SMOKE = G2PConfig(steps=4, batch_size=8, evaluate_every=2, validation_words=64, test_words=64)
+_SMOKE = G2PConfig(
+    steps=4, warmup=1, batch_size=8, evaluate_every=2, validation_words=64, test_words=64
+)
 
 PRESETS: Mapping[str, Mapping[str, G2PConfig]] = {
     "demo": {

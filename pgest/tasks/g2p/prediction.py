@@ -49,7 +49,7 @@ def model_of(name: str | None, output: Path) -> str:
         ValueError: where there is no finished run.
     """
     if name is not None:
-        return str(Path(name) / BEST) if Path(name).is_dir() else name
+        return name
     finished = sorted(
         (path for path in output.glob(f"g2p-*/{RECORD}")), key=lambda path: path.stat().st_mtime
     )

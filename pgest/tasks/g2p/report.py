@@ -27,7 +27,8 @@ class Tested:
 def report(before: Tested, after: Tested, prompts: int, config: G2PConfig) -> str:
     """Return what changed on the test words, a sample of it, and what it was learned from."""
     shown = _sample(before, after, config.seed)
-    lesson = fill(_lesson(prompts, config), WIDTH)
+    # A path must not be broken.
+    lesson = fill(_lesson(prompts, config), WIDTH, break_on_hyphens=False, break_long_words=False)
     ask = "Ask the tuned model yourself: pgest predict g2p WORD..."
     return "\n\n".join([_change(before, after), shown, lesson, ask])
 
@@ -78,7 +79,8 @@ def _lesson(prompts: int, config: G2PConfig) -> str:
         [
             f"What was learned, and from what: {_source(prompts, config)}",
             "No test word was drawn or looked at in training.",
-            *([_ORIGIN] if config.init != "random" else []),
+            *([_ORIGIN] if config.init == "shipped" else []),
+            *([_earlier(config.init)] if config.init not in ("shipped", "random") else []),
             *([_MORAL] if config.objective == "reinforce" else []),
         ]
     )
@@ -88,6 +90,12 @@ _ORIGIN = (
     "g2p-en itself was trained, by supervision, on an earlier edition of this dictionary, which "
     "probably held the test words: the figures compare a model with itself, not with others."
 )
+
+
+def _earlier(init: str) -> str:
+    return f"It started from {init}: what that had learned from, the report of its run says."
+
+
 _MORAL = (
     "Where references exist, supervised training on them is faster and goes further "
     "(--objective xe); learning from a reward is for where there is only a score."
@@ -110,7 +118,7 @@ def _source(prompts: int, config: G2PConfig) -> str:
     mixed = (
         "The references' cross-entropy was mixed in."
         if config.xe_coef
-        else ("No reference was ever a target.")
+        else "No reference was a target."
     )
     return (
         f"for spellings drawn from {prompts:,} training words the model wrote pronunciations of "

@@ -49,16 +49,19 @@ class G2P:
     metric = Metric("WER", "min")
     shown = ("reward", "cross-entropy", "WER", "PER", "entropy", "KL", "length ratio")
 
-    def __init__(self, config: G2PConfig) -> None:
+    def __init__(self, config: G2PConfig, weights: str | None = None) -> None:
+        """Load model and words; `weights` instead of `config.init` where a run goes on."""
         self.config = config
         self.device = torch.device(config.device)
-        self.model = initial_model(config.init, config.seed).to(self.device)
+        self.model = initial_model(weights or config.init, config.seed).to(self.device)
         self.prompts = Words.of("train")
         noise = config.reference_noise
         clean = self.prompts.references
         self.answers = Answers(clean, corrupted(clean, noise, config.seed) if noise else clean)
         self.validation = Words.of("validation", config.validation_words)
         self.test_set = Words.of("test", config.test_words)
+        for words in (self.prompts, self.validation, self.test_set):
+            words.prepare()  # now rather than in the time of the first update
         kind = PolicyGradient if config.objective == "reinforce" else CrossEntropy
         self.learner: Learner = kind(self, config)
 

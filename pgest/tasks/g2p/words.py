@@ -45,20 +45,28 @@ class Words:
         order = torch.randperm(len(words), generator=torch.Generator().manual_seed(0)).tolist()
         return cls(tuple(words[i] for i in order[:limit]))
 
+    def prepare(self) -> None:
+        """Make the ids that are otherwise made when they are first used."""
+        _ = self.references, self.source, self.lengths
+
     @cached_property
     def references(self) -> list[list[Ids]]:
         """All pronunciations of each word, without the closing token."""
         return [[tuple(_PHONEME_ID[p] for p in ps) for ps in cmudict()[w]] for w in self.words]
 
-    @cached_property
+    @property
     def source(self) -> Tensor:
         """The spellings, padded: `[N, L]`."""
-        return spell(list(self.words))[0]
+        return self._spelt[0]
 
-    @cached_property
+    @property
     def lengths(self) -> Tensor:
         """The spellings' lengths with the closing letter, `[N]`."""
-        return spell(list(self.words))[1]
+        return self._spelt[1]
+
+    @cached_property
+    def _spelt(self) -> tuple[Tensor, Tensor]:
+        return spell(list(self.words))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ AFTER = (
 STOP = "--patience 3"  # without information nothing improves, and long outputs take long
 RANDOM = "--init random --learning-rate 1e-3 --warmup 50"
 # A weak policy is uncertain: a bonus for the entropy of a sequence would pay it for length.
-WEAK = "--preset full --steps 2000 --learning-rate 1e-4 --entropy-coef 0"
+WEAK = "--preset full --steps 1000 --batch-size 64 --learning-rate 1e-4 --entropy-coef 0"
 
 
 def tried(name: str, flags: str, start: str | None = None) -> Arm:

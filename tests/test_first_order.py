@@ -81,6 +81,29 @@ def test_compiled_code_refuses_it_too() -> None:
         torch.autograd.grad(first.sum(), logits)
 
 
+FORMS: dict[str, Callable[..., Any]] = {
+    "hessian": torch.func.hessian,
+    "jacrev of jacrev": lambda f: torch.func.jacrev(torch.func.jacrev(f)),
+    "grad of grad": lambda f: torch.func.grad(lambda x: torch.func.grad(f)(x).sum()),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_transforms_in_compiled_code_refuse_it_too(form: str) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(FORMS[form](value), backend="aot_eager", fullgraph=True)
+    # The compiler wraps the refusal; without a full graph, eager code refuses it by name.
+    with pytest.raises(Exception, match="of first order only|Observed exception"):
+        compiled(LOGITS)
+
+
+@pytest.mark.parametrize("form", [torch.func.grad, torch.func.jacfwd])
+def test_transforms_in_compiled_code_have_the_first_one(form: Callable[..., Any]) -> None:
+    torch.compiler.reset()
+    found = torch.compile(form(value), backend="aot_eager", fullgraph=True)(LOGITS)
+    torch.testing.assert_close(found, form(value)(LOGITS))
+
+
 def test_a_draw_of_a_trace_is_refused() -> None:
     logits = LOGITS.clone().requires_grad_()
     trace = pgest.Trace(4)

@@ -56,7 +56,8 @@ def expect(
         TypeError, ValueError: arguments, a distribution or a number of samples that the estimator
             does not take, by name, before f runs; a cost of another shape, or one without the path
             that the estimator needs, right after.
-        RuntimeError: a second derivative of a score-function estimate, where it is taken.
+        RuntimeError: a second derivative of a score-function estimate, where it is taken. In
+            compiled code it is the compiler's own error, but not with its backend "eager".
 
     Memory: f's for n samples at once, plus what the estimator says.
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
+from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 
 
 def add_surrogate(value: Tensor, surrogate: Tensor, name: str) -> Tensor:
@@ -15,7 +17,9 @@ def add_surrogate(value: Tensor, surrogate: Tensor, name: str) -> Tensor:
     estimates nothing, for the weights are constants to it. So the gradients carry a node that
     raises where they are differentiated through the distribution's parameters, in eager code and
     in torch.func (where a derivative of a forward-mode one is refused for f's own parameters too).
-    torch.compile refuses second derivatives itself.
+    torch.compile refuses a second derivative of compiled code itself, save for the backend "eager",
+    which differentiates the weights as the constants they are. Transforms within compiled code it
+    does not refuse, nor can it trace the guards: there a second level of them is refused at once.
 
     Args:
         value, surrogate: of equal shape; where the surrogate is NaN or infinite the value is NaN,
@@ -23,9 +27,22 @@ def add_surrogate(value: Tensor, surrogate: Tensor, name: str) -> Tensor:
         name: the estimator's.
     """
     if torch.compiler.is_compiling():
+        if torch._C._are_functorch_transforms_active() and _derivatives() > 1:
+            raise _refusal(name)
         return value + (surrogate - surrogate.detach()).to(value.dtype)
     added: Tensor = _AddSurrogate.apply(value, surrogate, name)
     return added
+
+
+def _derivatives() -> int:
+    """How many of torch.func's transforms around this call differentiate."""
+    interpreters = retrieve_all_functorch_interpreters()
+    return sum(i.key() != TransformType.Vmap for i in interpreters)
+
+
+# The mark of torch.compiler.assume_constant_result, which would import the compiler with pgest: the
+# stack cannot be read in compiled code, but stands as it will run while that is being traced.
+_derivatives._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 class _AddSurrogate(torch.autograd.Function):

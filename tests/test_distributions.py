@@ -211,6 +211,9 @@ def test_a_row_without_a_possible_token_is_refused(kind: Any, bad: float) -> Non
     logits = torch.tensor([[0.0, 1.0], [bad, bad], [0.5, 2.0]], requires_grad=True)
     with pytest.raises(ValueError, match=r"^logits must have a possible token .* got 1 of 3 rows"):
         kind(logits).sample((4,))
+    if kind is pgest.OneHotCategorical:
+        with pytest.raises(ValueError, match=r"^logits must have a possible .* 1 of 3 rows"):
+            kind(logits).relaxed((4,))
 
     def run(logits: Tensor, noise: Tensor) -> Tensor:
         q = kind(logits)
@@ -225,6 +228,26 @@ def test_nan_bits_are_refused() -> None:
     bits = pgest.Bernoulli(torch.tensor([0.0, torch.nan, torch.inf]))
     with pytest.raises(ValueError, match=r"^logits must not be NaN, got 1 such$"):
         bits.sample()
+    with pytest.raises(ValueError, match=r"^logits must not be NaN, got 1 such$"):
+        bits.relaxed()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_impossible_value_has_minus_infinity(kind: Any) -> None:
+    logits = torch.tensor([[0.0, -torch.inf, 1.0]], requires_grad=True)
+    q = kind(logits, event_dims=1)
+    value = torch.tensor([1]) if kind is pgest.Categorical else torch.tensor([[0.0, 1.0, 0.0]])
+    found = q.log_prob(value)
+    assert found.item() == -torch.inf
+    # torch's own Bernoulli gives NaN here, its one-hot and its tokens -inf.
+    gradient = torch.autograd.grad(found, logits)[0]
+    assert gradient[0, [0, 2]].isfinite().all()
+    if kind is pgest.Bernoulli:
+        certain = pgest.Bernoulli(torch.tensor([torch.inf]))
+        assert certain.log_prob(torch.zeros(1)).item() == -torch.inf
+        assert certain.log_prob(torch.ones(1)).item() == 0
+    if kind is not pgest.Categorical:
+        assert q.log_prob(0.5 * value).item() == -torch.inf  # linear in the value
 
 
 @pytest.mark.parametrize("kind", KINDS)

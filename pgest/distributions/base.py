@@ -22,6 +22,8 @@ class Distribution(ABC):
     *batch_shape].
     """
 
+    from_torch = False  # whether it stands for an object of torch.distributions
+
     def __init__(self, logits: Tensor, event_dims: int, variables: torch.Size) -> None:
         if isinstance(event_dims, bool) or not isinstance(event_dims, int):
             raise TypeError(f"event_dims must be an integer, got {type(event_dims).__name__}")
@@ -38,6 +40,13 @@ class Distribution(ABC):
     def __repr__(self) -> str:
         shape = tuple(self.logits.shape)
         return f"{type(self).__name__}(logits {shape}, event_dims={self.event_dims})"
+
+    def spelled(self, event_dims: int) -> str:
+        """How the user would write it with other `event_dims`."""
+        name = type(self).__name__
+        if not self.from_torch:
+            return f"{name}(..., event_dims={event_dims})"
+        return f"Independent({name}(...), {event_dims})" if event_dims else f"{name}(...) alone"
 
     @property
     @abstractmethod
@@ -202,11 +211,20 @@ def check_temperature(temperature: Any) -> None:
     raise ValueError(f"temperature must be positive and finite, got {temperature}")
 
 
-def tempered(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """logits / T. A tensor T must not see infinities: its gradient would be 0 * inf."""
+def tempered(logits: Tensor, temperature: float | Tensor, rows: torch.Size) -> Tensor:
+    """logits / T, where a tensor T broadcasts to `rows`, the leading dimensions of the logits."""
     check_temperature(temperature)
     if not isinstance(temperature, Tensor):
         return logits / temperature
+    try:
+        temperature = temperature.expand(rows)
+    except RuntimeError:
+        raise ValueError(
+            f"temperature must be a number or broadcastable to {tuple(rows)}, one a variable, got "
+            f"shape {tuple(temperature.shape)}"
+        ) from None
+    temperature = temperature.reshape(*rows, *[1] * (logits.dim() - len(rows)))
+    # It must not see infinities: its gradient would be 0 * inf.
     infinite = logits.isinf()
     return torch.where(infinite, logits, torch.where(infinite, 0.0, logits) / temperature)
 

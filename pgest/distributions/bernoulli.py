@@ -79,8 +79,7 @@ class Bernoulli(Relaxable):
         """
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
-            if readable(logits) and bool(logits.isnan().any()):
-                raise ValueError(f"logits must not be NaN, got {int(logits.isnan().sum())} such")
+            _check_bits(logits)
             u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
 
@@ -94,7 +93,9 @@ class Bernoulli(Relaxable):
         # Bit by bit: infinite logits cancel in the difference, not in a difference of sums.
         value = without_path(value, self.logits.isinf()).to(logits.dtype)
         bits = torch.addcmul(-softplus(logits), value, logits)
-        return self._sum_event(bits)
+        impossible = (self.logits == -torch.inf) & (value > 0)
+        impossible = impossible | ((self.logits == torch.inf) & (value < 1))
+        return self._sum_event(torch.where(impossible, -torch.inf, bits))
 
     def entropy(self) -> Tensor:
         """Entropy of one draw in nats, [*batch_shape]."""
@@ -116,14 +117,21 @@ class Bernoulli(Relaxable):
         """Return sigmoid((logits - logit(u)) / T), which rounds to what `sample` draws from u.
 
         In the dtype of statistics: a half type would round some of them to the other side.
-        `noise`: the uniforms u in [0, 1), [*sample_shape, *batch_shape, *event_shape].
+        `noise`: the uniforms u in [0, 1), [*sample_shape, *batch_shape, *event_shape]. A tensor T
+        broadcasts to that shape. NaN is refused as in `sample`.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
+        _check_bits(logits)
         u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
-        return tempered(logits - logistic, temperature).sigmoid()
+        return tempered(logits - logistic, temperature, u.shape).sigmoid()
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""
         return (relaxed.detach() > 0.5).to(relaxed.dtype)
+
+
+def _check_bits(logits: Tensor) -> None:
+    if readable(logits) and bool(logits.isnan().any()):
+        raise ValueError(f"logits must not be NaN, got {int(logits.isnan().sum())} such")

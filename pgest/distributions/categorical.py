@@ -155,7 +155,8 @@ class OneHotCategorical(_Softmax, Relaxable):
         logits = self.logits.to(statistics_dtype(self.logits))
         log_p = logits.log_softmax(-1)
         value = without_path(value, log_p.isinf())
-        return self._sum_event((value * finite(log_p)).sum(-1))
+        terms = torch.where(log_p.isneginf() & (value > 0), -torch.inf, value * finite(log_p))
+        return self._sum_event(terms.sum(-1))
 
     def score(self, sample: Tensor) -> Tensor:
         """Return `log_prob` of a one-hot sample, in one pass over the logits."""
@@ -177,13 +178,15 @@ class OneHotCategorical(_Softmax, Relaxable):
         """Return softmax((logits + Gumbel noise) / T), with -log(-log u) as the Gumbel noise.
 
         In the dtype of statistics: a half type would make ties.
-        `noise`: the uniforms u in [0, 1), [*sample_shape, *logits.shape], one a number.
+        `noise`: the uniforms u in [0, 1), [*sample_shape, *logits.shape], one a number. A tensor T
+        broadcasts to that shape without the axis V. Rows are refused as in `sample`.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
+        _check_rows(logits.detach().amax(-1))
         u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0: the smallest positive number stands for it, and all stays finite.
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
-        return tempered(logits + gumbel, temperature).softmax(-1)
+        return tempered(logits + gumbel, temperature, u.shape[:-1]).softmax(-1)
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """One-hot at the largest entry."""
@@ -214,11 +217,7 @@ def draw_tokens(
         u = uniform(sample_shape, rows, logits, torch.float64, generator, noise)
         cumulative = logits.softmax(-1, statistics_dtype(logits)).cumsum(-1, dtype=torch.float64)
         total = cumulative[..., -1:]
-        if readable(total) and bool(total.isnan().any()):
-            raise ValueError(
-                "logits must have a possible token in each row, and neither NaN nor +inf, got "
-                f"{int(total.isnan().sum())} of {total.numel()} rows without"
-            )
+        _check_rows(total)
         draws = torch.Size(sample_shape).numel()
         u = u.to(torch.float64).reshape(draws, *rows).movedim(0, -1)
         # Rounding must not carry a uniform to the total: behind it no token has a probability.
@@ -226,3 +225,12 @@ def draw_tokens(
         tokens = torch.searchsorted(cumulative, below.contiguous(), right=True)
         tokens = tokens.clamp_max(logits.shape[-1] - 1)  # a row of NaN has no token at all
         return tokens.movedim(-1, 0).reshape(*sample_shape, *rows)
+
+
+def _check_rows(of_rows: Tensor) -> None:
+    """Raise where a number that summarises a row is not finite, if it may be looked at."""
+    if readable(of_rows) and not bool(of_rows.isfinite().all()):
+        raise ValueError(
+            "logits must have a possible token in each row, and neither NaN nor +inf, got "
+            f"{int((~of_rows.isfinite()).sum())} of {of_rows.numel()} rows without"
+        )

@@ -46,4 +46,6 @@ def as_distribution(distribution: Any) -> Distribution:
             f"distribution must be one of {names}, of pgest or of torch.distributions, the latter "
             f"also inside Independent, got {type(inner).__name__}"
         )
-    return counterpart(inner.logits, event_dims)
+    converted = counterpart(inner.logits, event_dims)
+    converted.from_torch = True
+    return converted

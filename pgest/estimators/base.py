@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
+from pgest.distributions import Categorical, Distribution
 
 Cost = Callable[[Tensor], Tensor]
 
@@ -24,18 +24,20 @@ class Traits:
         evaluations: of f, per call with S = `num_samples`.
         exact_for: the class of f for which a biased one has the right expectation.
         needs_path: f must be differentiable in the sample.
-        distributions: what it takes.
+        distributions: what it takes; any subclass of `Distribution` unless it says otherwise.
         min_samples: the smallest `num_samples`.
         stateful: calls change it, so that it is an instance of the user's, not a name.
+        scores: it takes the sample's probability after f ran, which must not change it in place.
     """
 
     unbiased: bool
     evaluations: str = "S"
     exact_for: str = ""
     needs_path: bool = False
-    distributions: tuple[type[Distribution], ...] = (Categorical, OneHotCategorical, Bernoulli)
+    distributions: tuple[type[Distribution], ...] = (Distribution,)
     min_samples: int = 1
     stateful: bool = False
+    scores: bool = True
 
 
 class Estimator(ABC):
@@ -54,6 +56,11 @@ class Estimator(ABC):
     name: ClassVar[str]
     traits: ClassVar[Traits]
     fit_loss: Tensor | None = None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether calls leave a stateful one as it is for now."""
+        return False
 
     def __repr__(self) -> str:
         return (
@@ -96,8 +103,11 @@ class Estimator(ABC):
                 f"num_samples must be at least {traits.min_samples} for {self.name}, "
                 f"got {num_samples}"
             )
-        if traits.stateful and torch._C._are_functorch_transforms_active():
-            raise ValueError(f"{self.name} keeps state, which torch.func transforms do not carry")
+        if traits.stateful and not self.frozen and torch._C._are_functorch_transforms_active():
+            raise ValueError(
+                f"{self.name} keeps state, which torch.func transforms do not carry unless it is "
+                "frozen"
+            )
 
 
 class LocalEstimator(Estimator):
@@ -123,7 +133,8 @@ class LocalEstimator(Estimator):
         """Return `value` [*batch_shape] with the gradient of the distribution's parameters added.
 
         `cost` [S, *batch_shape] is what the draw of `sample` [S, ...] has to answer for. Neither
-        it nor the value may change.
+        it nor the value may change. Both have further dimensions where elements of a batch share
+        the draw: each element's value gets the gradient of its own cost.
         """
 
     def estimate(

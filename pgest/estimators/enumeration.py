@@ -19,7 +19,8 @@ class Exact(Estimator):
         value = sum_z p(z) f(z)
 
     f is evaluated on all values at once: dimension 0 of z is the support's size, V^n for n tokens
-    of one draw and 2^n for n bits. A value of probability 0 contributes 0 whatever it costs.
+    of one draw and 2^n for n bits. A value of probability 0 contributes 0 whatever it costs, to the
+    gradient too, unless f's slope in its own parameters is infinite there: 0 * inf is NaN.
     `num_samples`, `generator` and `noise` have no effect. No variance; differentiable to any order.
 
     Args:

@@ -46,7 +46,9 @@ class ScoreFunction(LocalEstimator):
                 f"{self.name}.weight must return shape {tuple(cost.shape)}, one weight for each "
                 f"cost, got {tuple(weight.shape)}"
             )
-        surrogate = (weight * distribution.score(sample)).mean(0)
+        score = distribution.score(sample)
+        score = score.reshape(*score.shape, *[1] * (cost.dim() - score.dim()))
+        surrogate = (weight * score).mean(0)
         return add_surrogate(value, surrogate, self.name)
 
     @abstractmethod
@@ -96,10 +98,13 @@ class MovingAverage(ScoreFunction, nn.Module):
         decay: the weight of the past, in [0, 1): the mean reaches about 1 / (1 - decay) calls back.
 
     The state is two numbers in buffers, saved with the module and moved with `.to`; `.eval()`
-    freezes it. It is updated without a synchronisation. Until the first update the baseline is 0.
+    freezes it, and so does `no_grad`: an evaluation does not move it. It is updated without a
+    synchronisation, and not by a batch that is empty or whose mean is not finite. Until the first
+    update the baseline is 0.
 
     Raises:
-        ValueError: a decay outside [0, 1); use under torch.func's transforms.
+        ValueError: a decay outside [0, 1); use under torch.func's transforms unless frozen; a call
+            within torch.utils.checkpoint, whose recomputation would see its own costs.
 
     Source: Williams (1992), reinforcement comparison.
 
@@ -121,8 +126,8 @@ class MovingAverage(ScoreFunction, nn.Module):
         if not 0 <= decay < 1:
             raise ValueError(f"decay must be in [0, 1), got {decay}")
         self.decay = decay
-        self.register_buffer("decayed_sum", torch.zeros(()))
-        self.register_buffer("decayed_count", torch.zeros(()))
+        for name in ("decayed_sum", "decayed_count"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float32))
 
     def _apply(self, fn: Any, recurse: bool = True) -> MovingAverage:
         super()._apply(fn, recurse)
@@ -138,12 +143,25 @@ class MovingAverage(ScoreFunction, nn.Module):
     def weight(self, cost: Tensor) -> Tensor:
         """Return the cost minus the baseline, and only then let the baseline see the cost."""
         weight = cost - self.baseline
-        if self.training:
-            mean = cost.mean()
-            counts = mean.isfinite()  # one infinite cost, or none at all, must not stay for ever
-            self.decayed_sum.mul_(self.decay).add_(torch.where(counts, mean, 0.0))
-            self.decayed_count.mul_(self.decay).add_(counts)
+        if self.training and torch.is_grad_enabled():
+            self._check_no_backward()
+            mean = cost.mean().float()
+            counts = mean.isfinite()  # an infinite cost, or none at all, leaves the past as it was
+            for past, new in ((self.decayed_sum, mean), (self.decayed_count, 1.0)):
+                past.copy_(torch.where(counts, self.decay * past + new, past))
         return weight
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is in evaluation mode."""
+        return not self.training
+
+    def _check_no_backward(self) -> None:
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            raise ValueError(
+                f"{self.name} must not be recomputed in a backward pass, as torch.utils.checkpoint "
+                "does: its baseline has seen these costs already; draw outside of the checkpoint"
+            )
 
     def extra_repr(self) -> str:
         """Show the decay."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pgest.distributions import Distribution, as_distribution
 from pgest.estimators import Estimator, LocalEstimator, checks
@@ -17,9 +17,8 @@ from pgest.estimators.registry import resolve
 @dataclass(frozen=True)
 class _Site:
     distribution: Distribution
-    sample: Tensor
+    given: checks.Given
     estimator: LocalEstimator
-    version: int | None  # of the sample, when it was drawn
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,9 @@ class Trace:
         self._check_open()
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor [B, ...], got {type(x).__name__}")
-        if any(x is y for y in self._expanded) or any(x is site.sample for site in self._sites):
+        if any(x is y for y in self._expanded) or any(
+            x is site.given.sample for site in self._sites
+        ):
             raise ValueError(
                 f"x must be an input without the samples, [B, ...], got {tuple(x.shape)} that this "
                 "trace has expanded or drawn already: expand an input once, and nothing after it"
@@ -100,7 +101,12 @@ class Trace:
         return expanded
 
     def draw(
-        self, distribution: Any, estimator: str | Estimator, *, noise: Tensor | None = None
+        self,
+        distribution: Any,
+        estimator: str | Estimator,
+        *,
+        noise: Tensor | None = None,
+        shared: bool = False,
     ) -> Tensor:
         """Draw one sample for each element of a distribution with batch shape [S, *batch].
 
@@ -108,7 +114,10 @@ class Trace:
             distribution: as in `pgest.expect`.
             estimator: a name or an instance that is local: one that needs no more than samples and
                 their costs.
-            noise: uniforms in [0, 1), shaped like the sample (see `pgest.expect`).
+            noise: uniforms in [0, 1), shaped like the sample, without the axis V of one-hot vectors
+                (see `pgest.expect`); the generator is left alone then.
+            shared: elements of the batch share the draw, as stochastic weights are: its batch shape
+                may lack trailing dimensions of the costs', of all of which it answers for the sum.
 
         Returns:
             [S, *batch, *event_shape], detached save for the path of a pathwise estimator.
@@ -125,15 +134,16 @@ class Trace:
                 "itself at which values the cost is evaluated; use it with pgest.expect"
             )
         chosen.check(drawn, self.num_samples)
-        self._check_batch(drawn)
-        if isinstance(chosen, nn.Module) and any(s.estimator is chosen for s in self._sites):
+        self._check_batch(drawn, shared)
+        if chosen.traits.stateful and any(s.estimator is chosen for s in self._sites):
             raise ValueError(
                 f"{chosen.name} keeps state, and one instance serves one draw of a trace: its "
                 "baseline at one draw must not learn from another's cost; make one for each"
             )
         sample = chosen.draw(drawn, (), None if noise is not None else self._generator, noise)
-        self._sites.append(_Site(drawn, sample, chosen, checks.version(sample)))
-        return sample
+        given = checks.Given(sample, chosen)
+        self._sites.append(_Site(drawn, given, chosen))
+        return given.sample
 
     def cost(self, cost: Tensor, *, nodes: Sequence[Tensor] | None = None) -> None:
         """Add a cost [S, *batch], for which every draw so far answers, or only those of `nodes`.
@@ -151,9 +161,11 @@ class Trace:
         self._check_open()
         last = self._sites[-1].distribution if self._sites else None
         batch = cost.shape[1:] if isinstance(cost, Tensor) else ()
-        cost = checks.cost(cost, self._shape or (self.num_samples, *batch), last)
+        cost = checks.cost(cost, self._shape or (self.num_samples, *batch), last, traced=True)
         if self._shape is None:
-            self._shape, self._shape_is_of = tuple(cost.shape), "the first cost"
+            self._fix_shape(tuple(cost.shape), "the first cost")
+        if isinstance(nodes, Tensor):
+            raise TypeError("nodes must be a list of samples, got a tensor: write nodes=[z]")
         chosen = None if nodes is None else {self._index(node) for node in nodes}
         self._costs.append(_Cost(cost, len(self._sites), chosen))
 
@@ -161,18 +173,21 @@ class Trace:
         """Return the mean over samples of the sum of all costs, [*batch], to be differentiated.
 
         Raises:
-            ValueError: without a cost; where a pathwise draw has no path to the value.
+            ValueError: without a cost; where no path leads from a cost to a pathwise draw that has
+                to answer for one (looked for in eager code only).
         """
         self._check_open()
         if not self._costs:
             raise ValueError("value needs a cost: this trace has none")
         for site in self._sites:
-            checks.unchanged(site.sample, site.version)
+            site.given.check_unchanged()
         value = sum((entry.cost for entry in self._costs[1:]), self._costs[0].cost).mean(0)
-        for site, cost in zip(self._sites, self._answers(), strict=True):
+        answering: list[tuple[checks.Given, str]] = []
+        for i, (site, cost) in enumerate(zip(self._sites, self._answers(), strict=True)):
             if cost is not None:
-                value = site.estimator.attach(value, site.distribution, site.sample, cost)
-        checks.paths(value, [(site.sample, site.estimator) for site in self._sites])
+                value = site.estimator.attach(value, site.distribution, site.given.drawn, cost)
+                answering.append((site.given, f"draw {i}, of {site.distribution!r}"))
+        checks.paths(value, answering)
         self._closed = True
         return value
 
@@ -195,7 +210,7 @@ class Trace:
 
     def _index(self, node: Tensor) -> int:
         for i, site in enumerate(self._sites):
-            if site.sample is node:
+            if site.given.sample is node:
                 return i
         raise ValueError("nodes must list samples that this trace's draw returned, got another one")
 
@@ -203,14 +218,25 @@ class Trace:
         if self._closed:
             raise ValueError("this trace has given its value: make a new Trace for each pass")
 
-    def _check_batch(self, distribution: Distribution) -> None:
+    def _fix_shape(self, shape: tuple[int, ...], of: str) -> None:
+        """Settle the shape of the costs, which shared draws must begin."""
+        for site in self._sites:
+            if (begins := tuple(site.distribution.batch_shape)) != shape[: len(begins)]:
+                raise ValueError(
+                    f"the batch shape {begins} of the shared draw of {site.distribution!r} must "
+                    f"begin the costs', got {shape} of {of}"
+                )
+        self._shape, self._shape_is_of = shape, of
+
+    def _check_batch(self, distribution: Distribution, shared: bool) -> None:
         shape = tuple(distribution.batch_shape)
         if not self._expanded:
             raise ValueError("nothing was expanded: pass the input through trace.expand first")
-        if self._shape is None and shape[:1] == (self.num_samples,):
-            self._shape, self._shape_is_of = shape, repr(distribution)
-        expected = self._shape or (self.num_samples, "*batch")
-        if shape != expected:
+        if self._shape is None and shape[:1] == (self.num_samples,) and not shared:
+            self._fix_shape(shape, repr(distribution))
+        expected: tuple[int | str, ...] = self._shape or (self.num_samples, "*batch")
+        begun = shape[:1] == (self.num_samples,) and shape == (self._shape or shape)[: len(shape)]
+        if shape != expected and not (shared and begun):
             like = f", like {self._shape_is_of}" if self._shape else ""
             advice = "event_dims says how many trailing dimensions form one draw"
             if shape[1:] == expected:

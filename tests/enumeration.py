@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 import pgest
-
-Kind = type[pgest.Bernoulli] | type[pgest.Categorical] | type[pgest.OneHotCategorical]
+from benchmarks.outcomes import Kind, outcomes, table
 
 
 @dataclass(frozen=True)
@@ -42,33 +41,14 @@ def moments(
     f takes z [S, rows, ...] and, where `closes_over`, a distribution over the rows' own logits too.
     Variables that `event_dims` leaves out are a batch within the row, whose values are summed.
     """
-    values, variables = table(kind, logits)
-    tokens = torch.cartesian_prod(*[torch.arange(values)] * (num_samples * variables.numel()))
-    tokens = tokens.view(-1, num_samples, *variables).movedim(1, 0)  # [S, rows, *variables]
-    rows = logits.expand(tokens.shape[1], *logits.shape).clone().requires_grad_()
-    noise, probability = force(kind, rows.detach().double(), tokens)
+    noise, probability = outcomes(kind, logits, num_samples)
+    rows = logits.expand(len(probability), *logits.shape).clone().requires_grad_()
     q = kind(rows, event_dims=event_dims)
     cost = (lambda z: f(z, q)) if closes_over else f
     value = pgest.expect(cost, q, estimator, num_samples=num_samples, noise=noise)
     (estimates,) = torch.autograd.grad(value.sum(), rows)
     total = value.detach().flatten(1).sum(1) if value.dim() > 1 else value.detach()
-    return weigh(probability.prod(0).flatten(1).prod(-1), estimates.double(), total)
-
-
-def table(kind: Kind, logits: Tensor) -> tuple[int, torch.Size]:
-    """How many values a variable has, and the shape of the variables."""
-    return (2, logits.shape) if kind is pgest.Bernoulli else (logits.shape[-1], logits.shape[:-1])
-
-
-def force(kind: Kind, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The noise with which these tokens are drawn, and the probability of each of them."""
-    if kind is pgest.Bernoulli:
-        p = logits.sigmoid().expand(tokens.shape)
-        return torch.where(tokens == 1, p / 2, (1 + p) / 2), torch.where(tokens == 1, p, 1 - p)
-    p = logits.softmax(-1)
-    index = tokens.movedim(0, -1)
-    chosen = p.gather(-1, index).movedim(-1, 0)
-    return p.cumsum(-1).gather(-1, index).movedim(-1, 0) - chosen / 2, chosen
+    return weigh(probability, estimates.double(), total)
 
 
 def weigh(probability: Tensor, estimates: Tensor, value: Tensor) -> Moments:

@@ -26,9 +26,25 @@ def test_a_cost_of_another_shape_names_the_event_dims_that_fit() -> None:
         pgest.expect(lambda z: z, bits(5, 3, event_dims=1), "rloo", num_samples=4)
     with pytest.raises(ValueError, match=r"must have shape \(4, 5\), .*, got \(5,\)$"):
         pgest.expect(lambda z: z.sum((0, 2)), bits(5, 3, event_dims=1), "rloo", num_samples=4)
-    tokens = pgest.Categorical(torch.zeros(5, 3, 7))
+    tokens = pgest.Categorical(torch.zeros(5, 3, 2, 7))
     with pytest.raises(ValueError, match=r"with Categorical\(\.\.\., event_dims=2\) this shape"):
-        pgest.expect(lambda z: z.float().sum((1, 2)), tokens, "rloo", num_samples=4)
+        pgest.expect(lambda z: z.float().sum((2, 3)), tokens, "rloo", num_samples=4)
+    theirs = torch.distributions.Bernoulli(logits=torch.zeros(5, 3))
+    with pytest.raises(
+        ValueError, match=r"; with Independent\(Bernoulli\(\.\.\.\), 1\) this shape"
+    ):
+        pgest.expect(lambda z: z.sum(-1), theirs, "rloo", num_samples=4)
+    inside = torch.distributions.Independent(theirs, 1)
+    with pytest.raises(ValueError, match=r"; with Bernoulli\(\.\.\.\) alone this shape"):
+        pgest.expect(lambda z: z, inside, "rloo", num_samples=4)
+
+
+def test_a_cost_averaged_over_the_batch_is_told_to_keep_it() -> None:
+    for q in (bits(5, 3), bits(5, 3, event_dims=1)):
+        with pytest.raises(ValueError, match=r"got \(4,\); f returns one cost for each element of"):
+            pgest.expect(lambda z: z.mean((1, 2)), q, "rloo", num_samples=4)
+    with pytest.raises(ValueError, match=r"got \(4,\); with Bernoulli\(\.\.\., event_dims=1\)"):
+        pgest.expect(lambda z: z.sum(-1), bits(3), "rloo", num_samples=4)
 
 
 def test_a_cost_is_a_floating_point_tensor() -> None:
@@ -84,11 +100,16 @@ def test_traits_refuse_by_name() -> None:
         ValueError, match=r"^exact enumerates at most 65536 .* got 1\.6e\+60 of Ber"
     ):
         pgest.expect(lambda z: z.sum(-1), bits(5, 200, event_dims=1), "exact")
-    with pytest.raises(ValueError, match=r"^MovingAverage keeps state"):
+    with pytest.raises(ValueError, match=r"^MovingAverage keeps state.* unless it is frozen$"):
         torch.func.vmap(
             lambda x: pgest.expect(lambda z: z, pgest.Bernoulli(x), MovingAverage()),
             randomness="different",
         )(torch.zeros(3))
+    frozen = torch.func.vmap(
+        lambda x: pgest.expect(lambda z: z, pgest.Bernoulli(x), MovingAverage().eval()),
+        randomness="different",
+    )(torch.zeros(3))
+    assert frozen.shape == (3,)
 
 
 def test_misuse_of_an_argument_is_named() -> None:
@@ -145,6 +166,43 @@ def test_samples_changed_in_place_are_refused(name: str) -> None:
     bits = pgest.Bernoulli(torch.zeros(3, requires_grad=True), event_dims=1)
     with pytest.raises(ValueError, match="samples were changed in place"):
         pgest.expect(lambda z: z.mul_(2).sub_(1).sum(-1), bits, name, num_samples=2)
+
+
+@pytest.mark.parametrize("name", ["reinforce", "rloo", "exact"])
+@pytest.mark.parametrize("way", ["func", "compile"])
+def test_where_writes_are_not_counted_f_gets_a_copy(name: str, way: str) -> None:
+    noise = torch.rand(2, 3, generator=torch.Generator().manual_seed(0))
+
+    def run(logits: Tensor, in_place: bool) -> Tensor:
+        def f(z: Tensor) -> Tensor:
+            return (z.mul_(2).sub_(1) if in_place else 2 * z - 1).sum(-1) ** 2
+
+        q = pgest.Bernoulli(logits, event_dims=1)
+        return pgest.expect(f, q, name, num_samples=2, noise=noise)
+
+    def traced(logits: Tensor, in_place: bool) -> Tensor:
+        trace = pgest.Trace(2)
+        z = trace.draw(pgest.Bernoulli(trace.expand(logits), event_dims=1), name, noise=noise)
+        trace.cost((z.mul_(2).sub_(1) if in_place else 2 * z - 1).sum(-1) ** 2, nodes=[z])
+        return trace.value()
+
+    logits = torch.tensor([0.3, -1.1, 0.8], requires_grad=True)
+    for f in (run, traced) if name != "exact" else (run,):
+        expected = torch.autograd.grad(f(logits, False), logits)[0]
+        if way == "func":
+            found = torch.func.grad(f)(logits.detach(), True)
+        else:
+            torch.compiler.reset()
+            compiled = torch.compile(f, backend="aot_eager", fullgraph=True)
+            found = torch.autograd.grad(compiled(logits, True), logits)[0]
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_sample_that_is_not_scored_may_be_changed_in_place() -> None:
+    q = pgest.Bernoulli(torch.zeros(3, requires_grad=True), event_dims=1)
+    pgest.expect(lambda z: z.mul_(2).sum(-1), q, "straight_through").backward()
+    assert q.logits.grad is not None
+    torch.testing.assert_close(q.logits.grad, torch.full((3,), 0.5))
 
 
 def test_a_cost_reduced_too_much_or_too_little_gets_advice() -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from enumeration import assert_unbiased, force, weigh
+from enumeration import assert_unbiased, weigh
 from test_estimators import BatchMean, WrongFactor, warm
 from torch import Tensor
 
 import pgest
+from benchmarks.outcomes import force
 
 Params = tuple[Tensor, Tensor, Tensor]
 F64 = torch.float64
@@ -198,6 +199,57 @@ def test_a_cost_before_every_draw_has_only_its_own_gradient() -> None:
     value = trace.value()
     torch.testing.assert_close(value, 7 * x + z.mean(0))
     torch.testing.assert_close(torch.autograd.grad(value.sum(), x)[0], torch.full((3,), 7.0))
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "rloo"])
+def test_a_draw_that_the_batch_shares_is_unbiased(estimator: str) -> None:
+    """Shared bits, then bits of two elements, each of which has its own cost."""
+    samples = 2 if estimator == "rloo" else 1
+    combinations = torch.tensor(list(product([0, 1], repeat=4 * samples)))
+    bits = combinations.view(-1, samples, 4).movedim(1, 0)  # [S, rows, 2 shared and 2 own]
+    scale = torch.tensor([1.0, -3.0], dtype=F64)
+
+    def cost(w: Tensor, z: Tensor) -> Tensor:  # [..., 2], [..., 2] -> [..., 2 elements]
+        return (
+            scale * (w.sum(-1, keepdim=True) - 0.4) + z * w[..., :1] - w.prod(-1)[..., None]
+        ) ** 2
+
+    a, c = (x.expand(bits.shape[1], 2).clone().requires_grad_() for x in (A, C))
+    trace = pgest.Trace(samples)
+    noise, p1 = force(pgest.Bernoulli, A, bits[..., :2])
+    shared = pgest.Bernoulli(trace.expand(a), event_dims=1)
+    w = trace.draw(shared, estimator, noise=noise, shared=True)
+    logits = trace.expand(c) * (1 + w)
+    noise, p2 = force(pgest.Bernoulli, logits.detach(), bits[..., 2:])
+    z = trace.draw(pgest.Bernoulli(logits), estimator, noise=noise)
+    trace.cost(cost(w, z))
+    value = trace.value()
+    assert value.shape == (bits.shape[1], 2)
+
+    leaves = [A.clone().requires_grad_(), C.clone().requires_grad_()]
+    rows = torch.tensor(list(product([0.0, 1.0], repeat=4)), dtype=F64)
+    q1 = pgest.Bernoulli(leaves[0].expand(16, 2), event_dims=1)
+    q2 = pgest.Bernoulli(leaves[1] * (1 + rows[:, :2]), event_dims=1)
+    p = (q1.log_prob(rows[:, :2]) + q2.log_prob(rows[:, 2:])).exp()
+    expected = p @ cost(rows[:, :2], rows[:, 2:])
+    probability = (p1.prod(-1) * p2.prod(-1)).prod(0)
+    for element in range(2):
+        truth = torch.autograd.grad(expected[element], leaves, retain_graph=True)
+        found = torch.autograd.grad(value[:, element].sum(), (a, c), retain_graph=True)
+        for estimates, gradient in zip(found, truth, strict=True):
+            moments = weigh(probability, estimates, value[:, element].detach())
+            assert_unbiased(moments, expected[element].detach(), gradient)
+
+
+def test_noise_leaves_the_trace_s_generator_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, noise = generator.get_state(), torch.tensor([[0.1, 0.9]])
+    trace = pgest.Trace(1, generator=generator)
+    q = pgest.Bernoulli(trace.expand(torch.zeros(2)))
+    assert trace.draw(q, "reinforce", noise=noise).tolist() == [[1, 0]]
+    assert torch.equal(generator.get_state(), before)
+    trace.draw(q, "reinforce")
+    assert not torch.equal(generator.get_state(), before)
 
 
 def test_the_generator_reproduces_a_trace() -> None:

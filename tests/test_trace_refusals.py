@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
 import pgest
-from pgest.estimators import checks, registry
+from pgest.estimators import Traits, checks, registry
 
 
 def test_a_draw_refuses_what_is_not_local() -> None:
@@ -68,6 +68,16 @@ def test_a_path_that_no_cost_uses_is_refused() -> None:
         trace.value()
 
 
+def test_a_path_that_no_cost_follows_may_be_missing() -> None:
+    """A loop whose last draw is for a step that does not come."""
+    trace = pgest.Trace(2)
+    state = trace.expand(torch.zeros(5, 3, requires_grad=True))
+    for _ in range(2):
+        trace.cost(state.sum(-1))
+        state = state + trace.draw(pgest.Bernoulli(state, event_dims=1), "straight_through")
+    trace.value().sum().backward()
+
+
 def test_one_of_many_paths_may_be_missing() -> None:
     """The graph is walked once for all draws, and the one that no cost uses is still found."""
     for used in (True, False):
@@ -80,7 +90,7 @@ def test_one_of_many_paths_may_be_missing() -> None:
         if used:
             trace.value()
             continue
-        with pytest.raises(ValueError, match=r"^gumbel_softmax_hard needs a cost"):
+        with pytest.raises(ValueError, match=r"^gumbel_softmax_hard .* path to draw 2, of Bern"):
             trace.value()
 
 
@@ -139,6 +149,56 @@ def test_one_stateful_instance_at_two_draws_is_refused() -> None:
     trace.draw(pgest.Bernoulli(logits), shared)
     with pytest.raises(ValueError, match="one instance serves one draw"):
         trace.draw(pgest.Bernoulli(logits), shared)
+
+
+class Counter(pgest.estimators.ScoreFunction):
+    """State without a module."""
+
+    name: ClassVar[str] = "counter"
+    traits: ClassVar[Traits] = Traits(unbiased=True, stateful=True)
+
+    def weight(self, cost: Tensor) -> Tensor:
+        return cost
+
+
+def test_state_without_a_module_is_state() -> None:
+    trace, shared = pgest.Trace(num_samples=2), Counter()
+    logits = trace.expand(torch.zeros(3))
+    trace.draw(pgest.Bernoulli(logits), shared)
+    with pytest.raises(ValueError, match="counter keeps state, and one instance serves one draw"):
+        trace.draw(pgest.Bernoulli(logits), shared)
+
+
+def test_costs_and_nodes_get_advice() -> None:
+    trace = pgest.Trace(4)
+    z = trace.draw(pgest.Bernoulli(trace.expand(torch.zeros(16, 3)), event_dims=1), "rloo")
+    with pytest.raises(
+        ValueError, match=r"got \(16,\); a cost without .* by trace\.expand\(cost\)$"
+    ):
+        trace.cost(torch.zeros(16))
+    with pytest.raises(TypeError, match=r"^nodes must be a list .* a tensor: write nodes=\[z\]$"):
+        trace.cost(z.sum(-1), nodes=z)  # type: ignore[arg-type]
+
+
+def test_a_shared_draw_begins_the_shape_of_the_costs() -> None:
+    trace = pgest.Trace(4)
+    x = trace.expand(torch.zeros(5, 3))
+    weights = pgest.Bernoulli(trace.expand(torch.zeros(3)), event_dims=1)
+    trace.draw(weights, "rloo", shared=True)
+    wrong = pgest.Bernoulli(trace.expand(torch.zeros(7, 3)), event_dims=1)
+    trace.draw(wrong, "rloo", shared=True)
+    with pytest.raises(
+        ValueError, match=r"^the batch shape \(4, 7\) of the shared draw .*\(4, 5\)"
+    ):
+        trace.draw(pgest.Bernoulli(x, event_dims=1), "rloo")
+    with pytest.raises(ValueError, match=r"must begin the costs', got \(4, 5\) of the first cost"):
+        trace.cost(x.sum(-1))
+    trace = pgest.Trace(4)
+    trace.draw(pgest.Bernoulli(trace.expand(x[0]), event_dims=1), "rloo")
+    with pytest.raises(ValueError, match=r"must have batch shape \(4, 5\)"):
+        trace.draw(weights, "rloo")
+    with pytest.raises(ValueError, match=r"must have batch shape \(4, 5\)"):
+        trace.draw(wrong, "rloo", shared=True)
 
 
 def test_a_draw_changed_in_place_is_refused() -> None:

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from enumeration import Kind, assert_unbiased, exact_gradient, moments
+from enumeration import assert_unbiased, exact_gradient, moments
 from test_estimators import LOGITS, TABLE, UNBIASED, interacting
 from torch import Tensor
 
 import pgest
+from benchmarks.outcomes import Kind
 from pgest.estimators import MovingAverage
 
 GRID = torch.tensor([[0.3, -1.1], [0.8, 0.1]], dtype=torch.float64)

@@ -55,7 +55,7 @@ def expect(
     Raises:
         TypeError, ValueError: arguments, a distribution or a number of samples that the estimator
             does not take, by name, before f runs; a cost of another shape, or one without the path
-            that the estimator needs, right after.
+            that the estimator needs (looked for in eager code only), right after.
         RuntimeError: a second derivative of a score-function estimate, where it is taken. In
             compiled code it is the compiler's own error, but not with its backend "eager".
 
@@ -80,10 +80,11 @@ def expect(
 
 def _checked(f: Cost, distribution: Distribution, estimator: Estimator) -> Cost:
     def checked(z: Tensor) -> Tensor:
-        before = checks.version(z)
-        cost = checks.cost(f(z), (z.shape[0], *distribution.batch_shape), distribution)
-        checks.unchanged(z, before)
-        checks.paths(cost, [(z, estimator)])
+        given = checks.Given(z, estimator)
+        shape = (z.shape[0], *distribution.batch_shape)
+        cost = checks.cost(f(given.sample), shape, distribution)
+        given.check_unchanged()
+        checks.paths(cost, [(given, "it")])
         return cost
 
     return checked

@@ -74,7 +74,11 @@ class StraightThrough(Pathwise):
 
     name: ClassVar[str] = "straight_through"
     traits: ClassVar[Traits] = Traits(
-        unbiased=False, exact_for="linear f", needs_path=True, distributions=_FLOATING
+        unbiased=False,
+        exact_for="linear f",
+        needs_path=True,
+        distributions=_FLOATING,
+        scores=False,
     )
 
     def relax(
@@ -89,7 +93,7 @@ class StraightThrough(Pathwise):
         return _with_path(sample, distribution.mean)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no equality that is one truth value
 class GumbelSoftmax(Pathwise):
     """Gumbel-softmax (Concrete): a relaxed sample, whose gradient is its own.
 
@@ -101,12 +105,13 @@ class GumbelSoftmax(Pathwise):
     price of variance.
 
     Args:
-        temperature: T, a positive number, or a tensor, through which gradients go too.
+        temperature: T, a positive number, or a tensor, through which gradients go too. It
+            broadcasts to the samples' shape, for one-hot vectors without the axis V: one T a row.
         hard: evaluate f on discrete samples (straight-through Gumbel-softmax).
 
     Raises:
         TypeError, ValueError: a temperature that is not positive and finite (a tensor's values are
-            looked at, at every call, in eager code on the CPU only).
+            looked at, at every call, in eager code on the CPU only), or of another shape.
 
     `noise` is one uniform for each number of a sample: [*sample_shape, *logits.shape]. For bits,
     the hard sample is the one that score-function estimators draw from the same noise.
@@ -129,7 +134,9 @@ class GumbelSoftmax(Pathwise):
     temperature: float | Tensor = 1.0
     hard: bool = False
     name: ClassVar[str] = "gumbel_softmax"
-    traits: ClassVar[Traits] = Traits(unbiased=False, needs_path=True, distributions=_FLOATING)
+    traits: ClassVar[Traits] = Traits(
+        unbiased=False, needs_path=True, distributions=_FLOATING, scores=False
+    )
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)

@@ -93,7 +93,7 @@ def test_transforms_in_compiled_code_refuse_it_too(form: str) -> None:
     torch.compiler.reset()
     compiled = torch.compile(FORMS[form](value), backend="aot_eager", fullgraph=True)
     # The compiler wraps the refusal; without a full graph, eager code refuses it by name.
-    with pytest.raises(Exception, match="of first order only|Observed exception"):
+    with pytest.raises(Exception, match=r"of first order only|Observed exception"):
         compiled(LOGITS)
 
 

@@ -88,14 +88,21 @@ class Bernoulli(Relaxable):
 
         Linear in `value`, so that relaxed bits have one too, and differentiable in both.
         """
+        bits = self._bits(value)
+        impossible = (self.logits == -torch.inf) & (value > 0)
+        impossible = impossible | ((self.logits == torch.inf) & (value < 1))
+        return self._sum_event(torch.where(impossible, -torch.inf, bits))
+
+    def score(self, sample: Tensor) -> Tensor:
+        """Return `log_prob` of a sample, none of whose bits is impossible (or is about -1e38)."""
+        return self._sum_event(self._bits(sample))
+
+    def _bits(self, value: Tensor) -> Tensor:
         self._check_value(value)
         logits = finite(self.logits)
         # Bit by bit: infinite logits cancel in the difference, not in a difference of sums.
         value = without_path(value, self.logits.isinf()).to(logits.dtype)
-        bits = torch.addcmul(-softplus(logits), value, logits)
-        impossible = (self.logits == -torch.inf) & (value > 0)
-        impossible = impossible | ((self.logits == torch.inf) & (value < 1))
-        return self._sum_event(torch.where(impossible, -torch.inf, bits))
+        return torch.addcmul(-softplus(logits), value, logits)
 
     def entropy(self) -> Tensor:
         """Entropy of one draw in nats, [*batch_shape]."""

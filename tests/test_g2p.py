@@ -16,6 +16,7 @@ import torch
 from pgest.errors import InputError
 from pgest.runs import Clock
 from pgest.runs.files import save_tensors
+from pgest.seq2seq import Sequences
 from pgest.tasks import main, task_names
 from pgest.tasks.g2p.checkpoint import (
     GRAPHEMES,
@@ -26,7 +27,7 @@ from pgest.tasks.g2p.checkpoint import (
 )
 from pgest.tasks.g2p.config import PRESETS, G2PConfig
 from pgest.tasks.g2p.task import G2P
-from pgest.tasks.g2p.words import Words, corrupted, count_errors, phonemes, pronounce, spell
+from pgest.tasks.g2p.words import Words, corrupted, count_errors, padded, phonemes, pronounce, spell
 
 for package in ("tqdm", "tyro", "matplotlib", "rapidfuzz", "safetensors"):
     pytest.importorskip(package)
@@ -141,6 +142,24 @@ def test_targets_are_references_with_the_closing_token() -> None:
     assert len(seen) > 1  # not the first one alone
 
 
+def test_the_rewards_count_what_they_say() -> None:
+    task = G2P(PRESETS["smoke"]["reinforce"])
+    batch = task.batch(2, torch.Generator().manual_seed(0))
+    first = [group[0] for group in batch.references.references]
+    spoilt = [first[0], (*first[1][:-1], PHONEMES.index("ZH"), PHONEMES.index("ZH"))]
+    tokens, lengths = padded([(*ids, task.eos) for ids in spoilt], task.eos)
+    mask = torch.arange(tokens.shape[1]) < lengths.unsqueeze(-1)
+    draw = Sequences(tokens[None], mask[None], torch.zeros(1, *tokens.shape))
+    expected = {
+        "error_rate": [0.0, -2 / len(first[1])],
+        "exact_match": [1.0, 0.0],
+        "constant": [1.0, 1.0],
+    }
+    for name, earned in expected.items():
+        task.config = replace(task.config, reward=name)  # type: ignore[arg-type]
+        assert task.reward(draw, batch)[0].tolist() == [pytest.approx(earned)]
+
+
 def test_a_constant_reward_tells_nothing() -> None:
     task = G2P(replace(PRESETS["smoke"]["reinforce"], reward="constant"))
     loss, figures = task.learner.loss(torch.Generator().manual_seed(0), Clock())
@@ -156,7 +175,7 @@ def test_a_constant_reward_tells_nothing() -> None:
         ({"objective": "xe", "reward": "constant"}, "reward must be left at error_rate"),
         ({"test_words": 1}, "test_words must be at least 2, got 1"),
         ({"validation_words": 1}, "validation_words must be at least 2, got 1"),
-        ({"reward": "bleu"}, "reward must be one of error_rate, constant, got bleu"),
+        ({"reward": "bleu"}, "reward must be one of error_rate, exact_match, constant, got bleu"),
     ],
 )
 def test_settings_that_contradict_themselves(settings: dict[str, Any], message: str) -> None:

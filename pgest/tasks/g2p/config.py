@@ -18,8 +18,9 @@ class G2PConfig(SequenceConfig):
     """Weights to start from: g2p-en's own (shipped), new ones (random), or those of an earlier run
     (its folder)."""
 
-    reward: Literal["error_rate", "constant"] = "error_rate"
-    """What a sample earns: minus its phoneme error rate, or always 1, which is a control."""
+    reward: Literal["error_rate", "exact_match", "constant"] = "error_rate"
+    """What a sample earns: minus its phoneme error rate, 1 where all of it is right (else 0), or
+    always 1, which is a control."""
 
     reference_noise: float = 0.0
     """Chance of each phoneme of a training reference to be replaced, dropped or doubled by a random

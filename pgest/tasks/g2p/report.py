@@ -112,6 +112,7 @@ def _source(prompts: int, config: G2PConfig) -> str:
         )
     told = {
         "error_rate": "one number for each, minus its phoneme error rate",
+        "exact_match": "one bit for each, whether all of it was right",
         "constant": "1 for each, whatever it was: a control",
     }[config.reward]
     bonus = " and a small bonus for keeping its choice open (entropy)"

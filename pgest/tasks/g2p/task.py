@@ -39,8 +39,8 @@ class Answers(NamedTuple):
 class G2P:
     """Tune g2p-en's model on the phoneme error of its own samples, or on references.
 
-    The reward of a sampled pronunciation is minus its phoneme error rate, with stress, against the
-    closest of the word's pronunciations. With it no reference is ever a target of the model.
+    The reward of a sampled pronunciation compares it, with stress, with the closest of the word's
+    pronunciations. With it no reference is ever a target of the model.
     """
 
     name = "g2p"
@@ -95,14 +95,16 @@ class G2P:
         return self._batch(self.validation, torch.arange(min(size, len(self.validation.words))))
 
     def reward(self, draw: Sequences, batch: Batch) -> tuple[Tensor, Figures]:
-        """Return minus the phoneme error rate, `[S, B]`; 1 phoneme wrong of 5 is -0.2."""
+        """Return the reward `[S, B]`; the error rate of 1 phoneme wrong of 5 earns -0.2."""
         spoken = draw.mask & (draw.tokens != self.eos)
         closest = closest_reference(draw.tokens, batch.references.references, mask=spoken)
         ratio = spoken.sum().item() / closest.length.sum().item()
-        reward = -(closest.distance / closest.length).to(self.device)
-        if self.config.reward == "constant":
-            reward = torch.ones_like(reward)
-        return reward, {"length ratio of samples": ratio}
+        earned = {
+            "error_rate": -closest.distance / closest.length,
+            "exact_match": (closest.distance == 0).float(),
+            "constant": torch.ones_like(closest.distance),
+        }[self.config.reward]
+        return earned.to(self.device), {"length ratio of samples": ratio}
 
     def targets(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return one of the pronunciations of each word, drawn at random."""

@@ -84,7 +84,7 @@ def controls(runs: list[Run], flags: str) -> str:
     arms = by_arm(runs)
     lines = [
         "| trained | WER | change from its start | PER | WER, PER without stress "
-        "| length ratio | KL | entropy | best of the updates | validation WER: first, best, last "
+        "| length ratio | KL | entropy | best of the updates | validation WER (PER): first, best, last "
         "| seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         _shipped(runs[0]),
@@ -186,9 +186,12 @@ def _steps(run: Run) -> int:
 
 
 def _course(runs: list[Run]) -> str:
-    """Return the validation WER at the start, at its best and at the end."""
-    rows = ((r.evaluations[0]["WER"], r.best["WER"], r.evaluations[-1]["WER"]) for r in runs)
-    return ", ".join(f"{fmean(column):.2f}" for column in zip(*rows, strict=True))
+    """Return the validation WER (and PER) at the start, at its best and at the end."""
+    moments = [(run.evaluations[0], run.best, run.evaluations[-1]) for run in runs]
+    return ", ".join(
+        f"{fmean(row['WER'] for row in rows):.2f} ({fmean(row['PER'] for row in rows):.2f})"
+        for rows in zip(*moments, strict=True)
+    )
 
 
 def _whole(values: Any) -> str:

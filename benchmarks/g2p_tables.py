@@ -84,8 +84,8 @@ def controls(runs: list[Run], flags: str) -> str:
     arms = by_arm(runs)
     lines = [
         "| trained | WER | change from its start | PER | WER, PER without stress "
-        "| length ratio | KL | entropy | best of the updates | validation WER (PER): first, best, last "
-        "| seconds |",
+        "| length ratio | KL | entropy | best of the updates "
+        "| validation WER (PER): first, best, last | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         _shipped(runs[0]),
     ]

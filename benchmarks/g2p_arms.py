@@ -29,9 +29,10 @@ RANDOM = "--init random --learning-rate 1e-3 --warmup 50"
 WEAK = "--preset full --steps 1200 --learning-rate 1e-4 --entropy-coef 0 --temperature 0.3"
 
 
-def tried(name: str, flags: str, start: str | None = None) -> Arm:
+def tried(name: str, flags: str, start: str | None = None, *, every: int = 250) -> Arm:
     """One setting of the search: one seed, and no test words to speak of."""
-    return Arm(name, name, f"{FULL} {flags} --test-words 2 --evaluate-every 250", start, seeds=1)
+    shared = f"--test-words 2 --evaluate-every {every}"
+    return Arm(name, name, f"{FULL} {flags} {shared}", start, seeds=1)
 
 
 GROUPS: dict[str, tuple[Arm, ...]] = {
@@ -66,8 +67,12 @@ GROUPS: dict[str, tuple[Arm, ...]] = {
     ),
     "search": (
         *(
+            tried(f"xe-{rate}", f"--objective xe --learning-rate {rate}", every=500)
+            for rate in ("4e-4", "2e-4", "1e-4")
+        ),
+        *(
             tried(f"xe-{rate}", f"--objective xe --learning-rate {rate}")
-            for rate in ("4e-4", "2e-4", "1e-4", "5e-5", "3e-5", "2e-5", "1e-5")
+            for rate in ("5e-5", "3e-5", "2e-5", "1e-5")
         ),
         *(
             tried(f"reinforce-{rate}", f"--learning-rate {rate}")

@@ -147,7 +147,8 @@ def search(runs: list[Run], flags: str) -> str:
             "",
             f"WER and PER in per cent, with stress, on {words:,} validation words (shipped: "
             f"{first['WER']:.2f} and {first['PER']:.2f}), one seed. The standard error of a WER is "
-            "about 0.8, that of a difference on the same words about 0.5. No test word was read.",
+            "about 0.8, that of a difference on the same words about 0.5. Of the test words two are "
+            "read, the fewest that a run takes, and not looked at.",
             "",
             *lines,
             "",
@@ -235,7 +236,8 @@ def _commands(arms: dict[str, list[Run]], flags: str) -> list[str]:
 def _made(runs: list[Run]) -> str:
     """Return where and when the table was made."""
     environment = runs[0].record["environment"]
-    versions = sorted({str(run.record["environment"]["commit"])[:7] for run in runs})
+    commits = {run.record["environment"]["commit"] for run in runs}
+    versions = sorted(commit[:7] if commit else "not recorded" for commit in commits)
     days = sorted({run.record["date"][:10] for run in runs})
     return (
         f"{environment['device']}, torch {environment['packages']['torch']}, "

@@ -147,8 +147,8 @@ def search(runs: list[Run], flags: str) -> str:
             "",
             f"WER and PER in per cent, with stress, on {words:,} validation words (shipped: "
             f"{first['WER']:.2f} and {first['PER']:.2f}), one seed. The standard error of a WER is "
-            "about 0.8, that of a difference on the same words about 0.5. Of the test words two are "
-            "read, the fewest that a run takes, and not looked at.",
+            "about 0.8, that of a difference on the same words about 0.5. Of the test words two "
+            "are read, the fewest that a run takes, and not looked at.",
             "",
             *lines,
             "",

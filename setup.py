@@ -20,7 +20,7 @@ MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x
 
 def extension() -> Extension:
     root = Path("csrc")
-    sources = sorted(str(p) for p in [*root.glob("*.cpp"), *root.glob("cpu/*.cpp")])
+    sources = sorted(str(p) for p in root.rglob("*.cpp"))
     headers = sorted(str(p) for p in root.rglob("*.h"))
     flags = ["-O3", "-std=c++20", "-fvisibility=hidden"]
     if platform.system() != "Windows":

@@ -3,7 +3,7 @@
 
 #include <Python.h>
 
-#include "kernels.h"
+#include "kernels/common.h"
 
 namespace {
 

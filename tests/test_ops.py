@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from op_table import (
+from op_row import (
     HALF,
     Inputs,
     Op,
@@ -20,9 +20,9 @@ from op_table import (
     gradients,
     in_float64,
     largest,
-    rows,
     with_values,
 )
+from op_table import rows, stats_rows
 from torch import Tensor
 
 import pgest
@@ -118,7 +118,7 @@ def test_second_order_where_the_upstream_gradient_is_zero(op: Op) -> None:
     torch.testing.assert_close(hessian(op.run), expected)
 
 
-@rows
+@stats_rows
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *HALF], ids=str)
 def test_rows_tied_at_a_large_number(op: Op, dtype: torch.dtype) -> None:
     x = op.inputs(dtype, batch=(4,), vocab=10)
@@ -147,7 +147,7 @@ def test_opcheck(op: Op) -> None:
     torch.library.opcheck(inplace, tuple(detach))
 
 
-@rows
+@stats_rows
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *HALF], ids=str)
 def test_extreme_rows_stay_in_their_row(op: Op, dtype: torch.dtype) -> None:
     x = op.inputs(dtype, batch=(6,), vocab=5000)
@@ -177,7 +177,7 @@ def test_extreme_rows_stay_in_their_row(op: Op, dtype: torch.dtype) -> None:
     assert grad[[1, 2, 3]].isnan().all()
 
 
-@rows
+@stats_rows
 @pytest.mark.parametrize("batch", [(0,), (2, 0), (0, 3)], ids=str)
 def test_no_rows(op: Op, batch: tuple[int, ...]) -> None:
     x = as_leaves(op.inputs(batch=batch))

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch._functorch.config
 import torch._inductor.config
-from op_table import Inputs, Op, Outputs, as_leaves, differentiable, gradients, rows, weighted
+from op_row import Inputs, Op, Outputs, as_leaves, differentiable, gradients, weighted
+from op_table import rows
 from torch import Tensor
 
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import pgest
 from pgest import reference
-from pgest.ops import library
+from pgest.ops.stats import kernel
 
 
 def example(samples: int | None = None, vocab: int = 6, **options: Any) -> tuple[Tensor, Tensor]:
@@ -216,7 +216,7 @@ def test_the_reference_path_refuses_the_same_values(change: str) -> None:
     tokens, temperature = TOKENS.clone(), torch.ones(4, 3, dtype=torch.float64)
     (tokens if change == "tokens" else temperature)[2, 1] = -7
     with pytest.raises(ValueError, match=rf"{change} must be .* got -7"):
-        library._token_stats(LOGITS, tokens, temperature, None, True)
+        kernel._token_stats(LOGITS, tokens, temperature, None, True)
 
 
 def test_tokens_that_changed_since_the_forward_are_refused() -> None:

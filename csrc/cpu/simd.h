@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "../kernels.h"
+#include "../kernels/common.h"
 
 // One binary, the best clone picked at load time. GCC on x86-64 Linux (ifunc) only; elsewhere, and
 // with PGEST_NO_CLONES, what the compiler was told to build for (NEON on arm64).

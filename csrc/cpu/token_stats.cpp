@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "../kernels/token_stats.h"
 #include "../row.h"
 #include "simd.h"
 

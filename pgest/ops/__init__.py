@@ -1,8 +1,13 @@
 """The fused ops: what is imported from `pgest` and runs on a kernel, or on `pgest.reference`."""
 
 from pgest.ops.library import backend, build_info
-from pgest.ops.selective import selective_log_softmax, selective_log_softmax_and_entropy
-from pgest.ops.stats import TokenStats, token_logp, token_stats
+from pgest.ops.stats import (
+    TokenStats,
+    selective_log_softmax,
+    selective_log_softmax_and_entropy,
+    token_logp,
+    token_stats,
+)
 
 __all__ = [
     "TokenStats",

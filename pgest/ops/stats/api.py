@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from pgest.ops import checks
-from pgest.ops.autograd import EagerForward, Forward, call
-from pgest.ops.inplace import ForwardInplace
+from pgest.ops.library import call
+from pgest.ops.stats.autograd import EagerForward, Forward
+from pgest.ops.stats.inplace import ForwardInplace
 
 OUTPUTS = ("logp", "entropy", "lse")
 

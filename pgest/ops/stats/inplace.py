@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from pgest.ops.autograd import EagerForward, call
+from pgest.ops.library import call
+from pgest.ops.stats.autograd import EagerForward
 
 
 class ForwardInplace(Function):

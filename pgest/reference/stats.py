@@ -1,22 +1,11 @@
-"""The definition of every op, in plain PyTorch.
-
-What the kernels compute is what these functions say; tests compare the two. Where no compiled
-kernel exists (no compiler, another device) the ops run on this file.
-
-A row of logits z with temperature T has u = z / T, p = softmax(u), lse = logsumexp(u) and
-H = -sum p log p, in nats. A term with p_j = 0 contributes 0, so -inf logits are everyday input;
-masked rows are not read: their statistics and gradients are 0.
-"""
+"""Log-probability, entropy and log-sum-exp of rows of logits, and their gradient."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-
-def statistics_dtype(logits: Tensor) -> torch.dtype:
-    """The dtype of statistics: float64 for float64 logits, float32 for all others."""
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+from pgest.reference.rows import scaled
 
 
 def token_stats(
@@ -39,7 +28,7 @@ def token_stats(
         logp shaped like `tokens` (or None), entropy [...] and lse [...]. Differentiable in logits
         and temperature, to any order. Memory: a few temporaries of the size of `logits`.
     """
-    u, tokens, _ = _scaled(logits, tokens, temperature, mask)
+    u, tokens, _ = scaled(logits, tokens, temperature, mask)
     log_p = u.log_softmax(-1)
     p = log_p.exp()
     entropy = -(p * torch.where(p == 0, 0.0, log_p)).sum(-1)
@@ -72,7 +61,7 @@ def token_stats_backward(
         A gradient like `logits`, and one of shape [...], or None without a temperature. Both are
         differentiable in everything but tokens and mask, to any order.
     """
-    u, tokens, finite = _scaled(logits, tokens, temperature, mask)
+    u, tokens, finite = scaled(logits, tokens, temperature, mask)
     log_p = u.log_softmax(-1)
     p = log_p.exp()
     du = torch.zeros_like(p)
@@ -91,26 +80,6 @@ def token_stats_backward(
         return du.to(logits.dtype), None
     inverse = 1 / temperature.to(u.dtype).expand(u.shape[:-1])
     return (du * inverse[..., None]).to(logits.dtype), -(finite * du).sum(-1) * inverse
-
-
-def _scaled(
-    logits: Tensor, tokens: Tensor | None, temperature: Tensor | None, mask: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """u = z / T and the tokens, both harmless in masked rows, and u with 0 for -inf.
-
-    A -inf logit stays -inf whatever T is: T's gradient must not see it (0 * inf).
-    """
-    z = logits.to(statistics_dtype(logits))
-    if mask is not None:
-        z = torch.where(mask[..., None], z, 0.0)
-        tokens = None if tokens is None else torch.where(mask, tokens, 0)
-    impossible = z == -torch.inf
-    finite = torch.where(impossible, 0.0, z)
-    if temperature is not None:
-        t = temperature.to(z.dtype)
-        t = (t if mask is None else torch.where(mask, t, 1.0))[..., None]
-        z, finite = z / t.detach(), finite / t
-    return torch.where(impossible, z, finite), tokens, finite
 
 
 def _last(tokens: Tensor, u: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pgest.ops import checks
-from pgest.ops.stats import token_stats
+from pgest.ops.stats.api import token_stats
 
 
 def selective_log_softmax(

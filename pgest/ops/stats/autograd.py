@@ -15,22 +15,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from pgest import reference
-from pgest.ops import library  # noqa: F401  (defines torch.ops.pgest)
+from pgest.ops.library import call
+from pgest.ops.stats import kernel  # noqa: F401  (defines the ops)
 
 _ops = torch.ops.pgest
-
-
-def call(op: Any, *args: Any) -> Any:
-    """Run a kernel; what it refuses about values arrives as ValueError in eager code."""
-    if torch.compiler.is_compiling():
-        return op(*args)
-    try:
-        return op(*args)
-    except RuntimeError as error:
-        message = str(error)
-        if message.startswith("pgest: "):
-            raise ValueError(message.removeprefix("pgest: ").splitlines()[0]) from None
-        raise
 
 
 class Forward(Function):

@@ -1,0 +1,63 @@
+// The contract between csrc/ops and the kernels: plain structs of pointers, no torch. What all ops
+// on rows of logits share.
+#pragma once
+
+#include <cstdint>
+
+namespace pgest {
+
+enum class DType { f64, f32, bf16, f16 };
+
+constexpr int kMaxRowDims = 4;
+
+// Rows of logits: leading dimensions with strides in elements, the vocabulary contiguous.
+struct Rows {
+  int64_t vocab = 0;
+  int ndim = 0;
+  int64_t sizes[kMaxRowDims] = {};
+  int64_t strides[kMaxRowDims] = {};
+
+  // Offset of row `row`, in elements.
+  int64_t offset(int64_t row) const {
+    int64_t at = 0;
+    for (int d = ndim - 1; d >= 0; --d) {
+      at += row % sizes[d] * strides[d];
+      row /= sizes[d];
+    }
+    return at;
+  }
+};
+
+// Logits and what turns a row z of them into u, whose softmax is the policy: v = z + bias, squashed
+// to softcap * tanh(v / softcap), -inf where v < threshold, and u = v / temperature. Null pointers
+// and softcap 0 mean: not given. Per-row arrays are contiguous over rows; bias is [vocab], float, or
+// double for f64 logits.
+struct LogitRows {
+  DType dtype;
+  Rows rows;
+  int64_t num_rows = 0;
+  const void* logits = nullptr;
+  const void* bias = nullptr;
+  double softcap = 0;
+  const double* temperature = nullptr;
+  const double* threshold = nullptr;
+  const bool* mask = nullptr;
+
+  bool transformed() const { return bias || softcap != 0 || threshold; }
+};
+
+// What a range of rows refused; the first bad row wins.
+struct Refusal {
+  enum Kind { none, token, temperature } kind = none;
+  int64_t row = 0;
+  int64_t sample = 0;
+};
+
+// Asks the operating system to back fresh memory with huge pages: page faults, not stores, are
+// what a fresh [N, V] gradient costs.
+void advise_huge_pages(void* data, int64_t bytes);
+
+// The instruction set that the CPU kernels picked on this machine.
+const char* cpu_isa();
+
+}  // namespace pgest

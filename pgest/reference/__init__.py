@@ -1,0 +1,14 @@
+"""The definition of every op, in plain PyTorch.
+
+What the kernels compute is what these functions say; tests compare the two. Where no compiled
+kernel exists (no compiler, another device) the ops run on this file.
+
+A row of logits z with temperature T has u = z / T, p = softmax(u), lse = logsumexp(u) and
+H = -sum p log p, in nats. A term with p_j = 0 contributes 0, so -inf logits are everyday input;
+masked rows are not read: their statistics and gradients are 0.
+"""
+
+from pgest.reference.rows import statistics_dtype
+from pgest.reference.stats import token_stats, token_stats_backward
+
+__all__ = ["statistics_dtype", "token_stats", "token_stats_backward"]

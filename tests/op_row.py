@@ -1,0 +1,95 @@
+"""A row of the table of ops: everything that `test_ops.py` needs to check an op completely.
+
+A row gives the public function, its definition in `pgest.reference` and example inputs; every check
+(back end, parity, gradients, transforms, compile, half types, strides, ...) is written once, for
+all rows. A new op is a new row, in a file `rows_*.py` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Outputs = tuple[Tensor, ...]
+HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of one call. `logits` and `extras` are differentiated; the rest is not."""
+
+    logits: Tensor
+    tokens: Tensor
+    extras: tuple[Tensor, ...] = ()
+    mask: Tensor | None = None
+    fixed: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row: `run` is what users call, `define` says what it means, `plain` is usual PyTorch."""
+
+    name: str
+    run: Callable[[Inputs], Outputs]
+    define: Callable[[Inputs], Outputs]
+    plain: Callable[[Inputs], Outputs]
+    extras: Callable[[torch.Size, torch.dtype], tuple[Tensor, ...]]
+    raw: str
+    raw_args: Callable[[Inputs], tuple[Any, ...]]
+    raw_backward: str
+    raw_backward_args: Callable[[Inputs], tuple[Any, ...]]
+    compile_backend: str = "inductor"
+
+    def inputs(
+        self,
+        dtype: torch.dtype = torch.float64,
+        batch: tuple[int, ...] = (2, 3),
+        vocab: int = 7,
+        samples: int | None = None,
+        scale: float = 2.0,
+        masked: bool = False,
+    ) -> Inputs:
+        """Random arguments, the same for the same call."""
+        generator = torch.Generator().manual_seed(0)
+        logits = scale * torch.randn(*batch, vocab, generator=generator, dtype=torch.float64)
+        shape = batch if samples is None else (samples, *batch)
+        tokens = torch.randint(vocab, shape, generator=generator)
+        mask = torch.rand(batch, generator=generator) > 0.3 if masked else None
+        return Inputs(logits.to(dtype), tokens, self.extras(torch.Size(batch), dtype), mask)
+
+
+def differentiable(x: Inputs) -> tuple[Tensor, ...]:
+    return x.logits, *x.extras
+
+
+def with_values(x: Inputs, values: tuple[Tensor, ...]) -> Inputs:
+    return replace(x, logits=values[0], extras=tuple(values[1:]))
+
+
+def as_leaves(x: Inputs) -> Inputs:
+    return with_values(x, tuple(t.detach().requires_grad_() for t in differentiable(x)))
+
+
+def weighted(outputs: Outputs) -> Tensor:
+    """A scalar that gives every entry of every output its own upstream gradient."""
+    total = outputs[0].new_zeros(())
+    for i, out in enumerate(outputs):
+        weight = torch.linspace(-1 + 0.1 * i, 1, out.numel(), dtype=out.dtype).view(out.shape)
+        total = total + (weight * out).sum()
+    return total
+
+
+def gradients(outputs: Outputs, x: Inputs) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(weighted(outputs), differentiable(x))
+
+
+def in_float64(x: Inputs) -> Inputs:
+    return with_values(x, tuple(t.double() for t in differentiable(x)))
+
+
+def largest(x: Tensor) -> float:
+    return float(x.detach().double().abs().max())

@@ -2,17 +2,19 @@
 #   make env PYTHON=python3.12      another Python
 #   make env PIP_FLAGS=...          options of pip install, such as an index of CPU-only torch wheels
 #   make test ARGS="-k ops -x"      options of pytest
+#   make fuzz FUZZ_SECONDS=600           how long
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 ARGS ?=
+FUZZ_SECONDS ?= 60
 ifeq ($(origin CXX),default)
 CXX := c++
 endif
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install $(PIP_FLAGS) -c constraints.txt
 
-.PHONY: env demo test bench lint clean
+.PHONY: env demo test fuzz bench lint clean
 
 env: .venv/extension
 
@@ -21,6 +23,17 @@ demo: env
 
 test: env
 	$(BIN)/python -m pytest $(ARGS)
+
+# The CPU kernels know no torch, so they run alone under sanitizers. No clones: the loader would pick
+# them before the sanitizers are there.
+build/fuzz: $(shell find csrc/cpu csrc/kernels tests/fuzz -type f) $(wildcard csrc/*.h)
+	@mkdir -p build
+	$(CXX) -std=c++20 -O1 -g -march=native -DPGEST_NO_CLONES -fopenmp-simd -fno-math-errno \
+	  -fno-trapping-math -ffp-contract=fast -Wall -Wextra -fsanitize=address,undefined \
+	  -fno-sanitize-recover=all tests/fuzz/*.cpp csrc/cpu/*.cpp -o $@
+
+fuzz: build/fuzz
+	build/fuzz $(FUZZ_SECONDS)
 
 bench: env
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)

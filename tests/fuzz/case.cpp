@@ -1,0 +1,88 @@
+#include "fuzz.h"
+
+namespace fuzz {
+
+Case::Case(Random& random) {
+  using pgest::DType;
+  const DType dtype = random.pick({DType::f64, DType::f32, DType::bf16, DType::f16});
+  rows_.vocab = random.chance(0.5) ? random.integer(1, 40)
+                                   : random.pick<int64_t>({1, 2, 255, 2047, 2048, 2049, 4096, 6001});
+  lay_out(random);
+  logits_ = Storage(dtype, size_);
+  exact_ = Storage(DType::f64, num_rows_ * vocab());
+  for (int64_t i = 0; i < size_; ++i) logits_.set(i, std::nan(""));  // gaps must not be read
+  tempered_ = random.chance(0.4);
+  masked_ = random.chance(0.4);
+  mask_ = std::make_unique<bool[]>(num_rows_);
+  for (int64_t r = 0; r < num_rows_; ++r) {
+    temperature_.push_back(std::exp(random.normal()));
+    mask_[r] = random.chance(0.7);
+    fill(random, r);
+  }
+}
+
+// Up to three leading dimensions, outermost first, with gaps between rows and between groups of
+// rows; the last row ends where the storage ends.
+void Case::lay_out(Random& random) {
+  rows_.ndim = static_cast<int>(random.integer(0, 3));
+  int64_t extent = vocab();
+  for (int d = rows_.ndim - 1; d >= 0; --d) {
+    rows_.sizes[d] = random.integer(0, 20) == 0 ? 0 : random.integer(1, 4);
+    rows_.strides[d] = random.chance(0.1) ? 0 : extent + random.pick<int64_t>({0, 0, 1, 5});
+    if (rows_.sizes[d] > 0) extent += (rows_.sizes[d] - 1) * rows_.strides[d];
+    num_rows_ *= rows_.sizes[d];
+  }
+  size_ = extent;
+}
+
+void Case::fill(Random& random, int64_t row) {
+  const Kind kind = random.chance(0.5)
+                        ? Kind::ordinary
+                        : random.pick({Kind::impossible_tokens, Kind::all_impossible, Kind::nan,
+                                       Kind::infinite, Kind::tied, Kind::huge});
+  const double scale = random.pick({0.1, 1.0, 5.0, 40.0});
+  const double most = logits_.dtype() == pgest::DType::f16 ? 6e4 : 1e30;
+  const int64_t odd = random.integer(0, vocab() - 1);
+  kinds_.push_back(kind);
+  const int64_t at = rows_.offset(row);
+  for (int64_t j = 0; j < vocab(); ++j) {
+    double v = scale * random.normal();
+    if (kind == Kind::impossible_tokens && j != odd && random.chance(0.5)) v = -kInf;
+    if (kind == Kind::all_impossible) v = -kInf;
+    if (kind == Kind::nan && j == odd) v = std::nan("");
+    if (kind == Kind::infinite && j == odd) v = kInf;
+    if (kind == Kind::tied) v = scale;
+    if (kind == Kind::huge) v = random.chance(0.5) ? most : -most;
+    logits_.set(at + j, v);
+  }
+  // Rows that share memory (stride 0) are read back at the end, in `exact`.
+  for (int64_t r = 0; r <= row; ++r)
+    if (rows_.offset(r) == at) {
+      kinds_[r] = kind;
+      for (int64_t j = 0; j < vocab(); ++j) exact_.set(r * vocab() + j, logits_.get(at + j));
+    }
+}
+
+bool Case::regular(int64_t row) const {
+  return live(row) && kinds_[row] != Kind::nan && kinds_[row] != Kind::infinite &&
+         kinds_[row] != Kind::all_impossible;
+}
+
+pgest::LogitRows Case::rows() const {
+  pgest::LogitRows in{logits_.dtype(), rows_, num_rows_, logits_.data()};
+  in.temperature = tempered_ ? temperature_.data() : nullptr;
+  in.mask = masked_ ? mask_.get() : nullptr;
+  return in;
+}
+
+pgest::LogitRows Case::exact() const {
+  pgest::LogitRows in = rows();
+  in.dtype = pgest::DType::f64;
+  in.logits = exact_.data();
+  in.rows.ndim = 1;
+  in.rows.sizes[0] = num_rows_;
+  in.rows.strides[0] = vocab();
+  return in;
+}
+
+}  // namespace fuzz

@@ -1,0 +1,61 @@
+// Runs random cases of every kernel until the time is over: `fuzz [seconds] [first seed]`. With
+// seconds 0 it runs the one case of that seed.
+
+#include <chrono>
+#include <cstring>
+
+#include "fuzz.h"
+
+namespace fuzz {
+namespace {
+
+struct Target {
+  const char* name;
+  void (*run)(Random&);
+};
+
+constexpr Target kTargets[] = {{"token_stats", token_stats}};
+
+uint64_t current_seed = 0;
+const char* current_name = "";
+
+void run(uint64_t seed) {
+  Random random(seed);
+  const int64_t last = static_cast<int64_t>(std::size(kTargets)) - 1;
+  const Target& target = kTargets[random.integer(0, last)];
+  current_seed = seed;
+  current_name = target.name;
+  target.run(random);
+}
+
+}  // namespace
+
+void fail(const std::string& what) {
+  std::fprintf(stderr, "fuzz: %s: %s\nrepeat with: build/fuzz 0 %llu\n", current_name, what.c_str(),
+               static_cast<unsigned long long>(current_seed));
+  std::abort();
+}
+
+}  // namespace fuzz
+
+// What the sanitizers print when they stop the run does not name the case.
+extern "C" void __asan_on_error() {
+  std::fprintf(stderr, "fuzz: %s\nrepeat with: build/fuzz 0 %llu\n", fuzz::current_name,
+               static_cast<unsigned long long>(fuzz::current_seed));
+}
+
+int main(int argc, char** argv) {
+  const double seconds = argc > 1 ? std::atof(argv[1]) : 20;
+  uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 0;
+  const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  uint64_t cases = 0;
+  do {
+    fuzz::run(seed++);
+    ++cases;
+  } while (elapsed() < seconds);
+  std::printf("fuzz: %llu cases of %zu kernels, nothing found\n",
+              static_cast<unsigned long long>(cases), std::size(fuzz::kTargets));
+}

@@ -65,6 +65,8 @@ def test_half_types_are_averaged_in_float32() -> None:
     assert weight.dtype == torch.bfloat16
     torch.testing.assert_close(weight, leave_one_out(reward.double()).bfloat16())
     assert (weight[:, 1] == 0).all()
+    half = (torch.arange(1000) % 2).bfloat16()  # bfloat16 cannot count beyond 256
+    assert leave_one_out(half, groups=torch.zeros(1000, dtype=torch.int64)).abs().max() == 0.5
 
 
 # Ragged groups and masks
@@ -146,6 +148,10 @@ def test_equal_rewards_weigh_exactly_nothing(value: float, samples: int) -> None
         assert (weigh(reward) == 0).all()
         assert (weigh(reward, groups=groups) == 0).all()
     assert (group_normalised(reward, eps=0.0) == 0).all()
+    mask = torch.arange(samples) % 3 < 2
+    hidden = torch.where(mask, reward, 0.0)
+    assert (group_normalised(hidden, mask=mask) == 0).all()
+    assert (group_normalised(hidden, mask=mask, groups=groups) == 0).all()
 
 
 def test_equal_rewards_have_a_gradient() -> None:

@@ -14,6 +14,7 @@ from pgest import TokenStats
 from pgest.objectives import (
     entropy_loss,
     gspo,
+    k3,
     kl_penalty,
     ppo,
     reinforce,
@@ -63,9 +64,10 @@ def test_infinities_and_nans_behind_the_mask_reach_no_gradient() -> None:
 def test_statistics_behind_the_mask_reach_no_gradient() -> None:
     logp = torch.tensor([-1.0, math.nan, -math.inf], requires_grad=True)
     mask = torch.tensor([True, False, False])
-    loss = total(TokenStats(logp=logp), ppo, torch.ones(3), torch.full((3,), -1.0), mask=mask)
+    loss = total(TokenStats(logp=logp), k3, torch.full((3,), -2.0), mask=mask)
     (grad,) = torch.autograd.grad(loss, logp)
-    assert (loss.item(), grad.tolist()) == (-1, [-1, 0, 0])
+    assert loss.item() == pytest.approx(math.exp(-1))
+    assert grad.tolist() == [pytest.approx(1 - math.exp(-1)), 0, 0]
 
 
 def test_the_term_of_a_row_counts_for_each_of_its_samples() -> None:

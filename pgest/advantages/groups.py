@@ -106,8 +106,7 @@ def group_normalised(
     centred = group.centred()
     weight = centred if baseline == "mean" else group.against_others(centred)
     if scale == "std":
-        varies, std = group.std(centred, correction)
-        weight = torch.where(varies, weight / (std + eps), 0.0)
+        weight = weight / (group.std(centred, correction) + eps)
     return weight.to(reward.dtype)
 
 
@@ -196,15 +195,10 @@ class _Groups:
         """The same on the mean of the others: r - mean of all is (S - 1) / S of that."""
         return centred * (self.count / (self.count - 1).clamp_min(1))
 
-    def std(self, centred: Tensor, correction: int) -> tuple[Tensor, Tensor]:
-        """Whether a group varies, and its standard deviation, 1 where it does not.
-
-        The square root has no derivative at 0.
-        """
-        squares = self.pool(centred.square())
-        varies = squares != 0
-        variance = squares / (self.count - correction).clamp_min(1)
-        return varies, torch.where(varies, variance, 1.0).sqrt()
+    def std(self, centred: Tensor, correction: int) -> Tensor:
+        """The standard deviation, or 1 for 0, where the square root has no derivative."""
+        variance = self.pool(centred.square()) / (self.count - correction).clamp_min(1)
+        return torch.where(variance == 0, 1.0, variance).sqrt()
 
 
 def _dense(groups: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ def leave_one_out(
     Returns:
         The weights, like `reward` (half types are averaged in float32); they sum to 0 in each
         group, and are exactly 0 where its rewards are equal. A sample that `groups` or `mask`
-        leave alone has weight 0: it has nothing to be compared with. Nothing is detached.
+        leave alone has weight 0: it has nothing to be compared with. (Where the draws decide who is
+        alone, as lengths do at a late step, that is a bias.) Nothing is detached.
 
     Raises:
         ValueError: for S < 2 without `groups`, where no other sample is left to average; for

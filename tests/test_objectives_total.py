@@ -95,6 +95,18 @@ def test_an_excluded_token_of_no_weight_costs_nothing() -> None:
     assert grads[1].isfinite().all()
 
 
+def test_chunks_of_tokens_add_up() -> None:
+    """What lets a fused layer compute the loss and its gradient chunk by chunk."""
+    policy = logits()
+    stats = pgest.token_stats(policy, TOKENS)
+    rows = (WEIGHT, -WEIGHT, -WEIGHT)
+    whole = everything(stats, *rows)
+    for row in range(3):
+        part = slice(row, row + 1)
+        chunk = pgest.token_stats(policy[part], TOKENS[:, part])
+        assert torch.equal(everything(chunk, *(x[:, part] for x in rows)), whole[:, part])
+
+
 def test_objectives_compile_and_map() -> None:
     policy = logits()
     rows = (WEIGHT, -WEIGHT, -WEIGHT)

@@ -168,8 +168,9 @@ class _Groups:
             along = [1] * reward.dim()
             along[dim] = samples
             self.ids = ids.view(along).expand_as(reward)
-        counted = torch.ones_like(self.reward) if self.mask is None else self.mask.to(self.reward)
-        self.count = self.pool(counted)
+        self.count = self.reward.new_full((), samples)
+        if self.mask is not None or self.ids is not None:
+            self.count = self.pool(self.keep(torch.ones_like(self.reward)))
 
     def pool(self, x: Tensor, how: Literal["sum", "amin"] = "sum") -> Tensor:
         """Sum or minimum of each group, broadcastable to the reward."""

@@ -1,6 +1,6 @@
 """Gradients through discrete choices, for PyTorch."""
 
-from pgest import distributions, estimators, objectives
+from pgest import advantages, distributions, estimators, objectives
 from pgest.distributions import Bernoulli, Categorical, OneHotCategorical
 from pgest.estimators import expect
 from pgest.ops import (
@@ -23,6 +23,7 @@ __all__ = [
     "TokenStats",
     "Trace",
     "__version__",
+    "advantages",
     "backend",
     "build_info",
     "distributions",

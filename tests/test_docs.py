@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from pages import run
 
+import pgest
 from pgest.distributions import Distribution
 from pgest.estimators import Estimator, MovingAverage, registry
 from pgest.tasks.g2p.config import G2PConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 ESTIMATORS = DOCS / "estimators.md"
+OBJECTIVES = DOCS / "objectives.md"
 TUNING = DOCS / "tuning.md"
 
 
@@ -23,6 +25,19 @@ def test_estimators_prints_what_it_says() -> None:
     assert len(blocks) == 5
     for says, printed in blocks:
         assert says == printed
+
+
+def test_objectives_prints_what_it_says() -> None:
+    blocks = list(run(OBJECTIVES))
+    assert len(blocks) == 2
+    for says, printed in blocks:
+        assert says == printed
+
+
+def test_every_objective_and_advantage_is_offered() -> None:
+    page = OBJECTIVES.read_text(encoding="utf-8")
+    for name in (*pgest.objectives.__all__, *pgest.advantages.__all__):
+        assert re.search(rf"`{name}[`(]", page), name
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -62,7 +77,7 @@ def test_the_table_of_estimators_is_their_traits() -> None:
         assert (takes == "all") == (traits.distributions == (Distribution,))
 
 
-@pytest.mark.parametrize("page", [ESTIMATORS, TUNING], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ESTIMATORS, OBJECTIVES, TUNING], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert len(links) >= 2

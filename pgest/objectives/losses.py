@@ -1,14 +1,78 @@
-"""Per-token losses on top of `token_stats`: plain PyTorch, one copy of each formula.
-
-Losses are minimised. A normaliser is an argument: no loss hides a mean.
-"""
+"""Sums over tokens: of any objective, and of the losses that start from logits."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from pgest.ops import checks, token_stats
+from pgest.objectives.arguments import row, token_stats_only
+from pgest.objectives.policy import reinforce
+from pgest.objectives.regularisers import entropy_loss
+from pgest.ops import TokenStats, checks, token_stats
+
+
+def total(
+    stats: TokenStats,
+    objective: Callable[..., Tensor],
+    *rows: Tensor,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor = 1.0,
+) -> Tensor:
+    """Sum an objective over the tokens that count.
+
+        loss = (1 / normalizer) sum_{s,n} mask objective(stats, *rows)
+
+    Args:
+        stats: of the tokens, as `token_stats` or `linear_token_stats` return them.
+        objective: any of this module's but `gspo`, or a function of your own:
+            `objective(stats, *rows) -> loss`, one for each token.
+        rows: broadcastable to the tokens: weights, advantages, other policies' log p. They may
+            require a gradient.
+        mask: bool, broadcastable to the tokens, True counts. Statistics and rows of what is masked
+            reach the objective as 0, its loss there is not counted, and all gradients there are 0.
+        normalizer: what the sum is divided by: sequences, tokens, or what a batch spread over
+            several steps or devices has of them in all.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError, TypeError: for stats, rows, a mask or a loss that do not fit.
+
+    Memory: a few numbers for each token and row.
+
+    Example:
+        >>> from pgest.objectives import entropy_loss, ppo
+        >>> def objective(stats, advantage, old_logp):
+        ...     return ppo(stats, advantage, old_logp) + 0.01 * entropy_loss(stats)
+        >>> logits, tokens = torch.zeros(2, 4, requires_grad=True), torch.tensor([1, 3])
+        >>> stats = pgest.token_stats(logits, tokens, outputs=("logp", "entropy"))
+        >>> advantage, old_logp = torch.tensor([1.0, -1.0]), stats.logp.detach()
+        >>> mask = torch.tensor([True, False])
+        >>> total(stats, objective, advantage, old_logp, mask=mask, normalizer=1).backward()
+        >>> logits.grad[0].tolist(), logits.grad[1].tolist()
+        ([0.25, -0.75, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0])
+    """
+    shapes = _shapes(stats)
+    like = max(shapes, key=lambda shape: len(shape))
+    values = [row(f"rows[{i}]", value, like) for i, value in enumerate(rows)]
+    if mask is not None:
+        checks.boolean(mask)
+        mask = row("mask", mask, like)
+        # Before the objective too: 0 * inf is NaN, in its loss or in its gradient.
+        stats = TokenStats(*(x if x is None else torch.where(mask, x, 0) for x in stats))
+        values = [torch.where(mask, value, 0) for value in values]
+    loss = objective(stats, *values)
+    checks.tensor("objective(stats, *rows)", loss)
+    if loss.shape != like and loss.shape not in shapes:  # a row's term counts for each sample
+        raise ValueError(
+            f"objective must return one loss for each token, {tuple(like)}, without a mean or a "
+            f"sum, got shape {tuple(loss.shape)}"
+        )
+    loss = loss.expand(like)
+    return (loss if mask is None else torch.where(mask, loss, 0)).sum() / normalizer
 
 
 def reinforce_loss(
@@ -37,7 +101,7 @@ def reinforce_loss(
 
     Returns:
         A scalar, float32 (float64 for float64 logits). An unmasked token that the logits exclude
-        (-inf) makes it infinite, or NaN with weight 0.
+        (-inf) makes it infinite, unless its weight is 0.
 
     Raises:
         ValueError, TypeError: as `token_stats`, and for a weight or mask that does not fit.
@@ -61,15 +125,13 @@ def reinforce_loss(
         rows = keep.any(0)
         tokens = torch.where(keep, tokens, 0)
     stats = token_stats(logits, tokens, outputs=outputs, temperature=temperature, mask=rows)
-    assert stats.logp is not None
-    logp, weight = stats.logp, _broadcast(weight, stats.logp)
-    if keep is not None:  # both factors: 0 * inf is NaN, in the loss or in its gradient
-        logp, weight = torch.where(keep, logp, 0.0), torch.where(keep, weight, 0.0)
-    gain = weight * logp
-    if stats.entropy is not None:
-        entropy = stats.entropy.expand(logp.shape)
-        gain = gain + entropy_coef * (entropy if keep is None else torch.where(keep, entropy, 0.0))
-    return -gain.sum() / normalizer
+    weight = row("weight", weight, tokens.shape)
+
+    def objective(stats: TokenStats, weight: Tensor) -> Tensor:
+        loss = reinforce(stats, weight)
+        return loss + entropy_coef * entropy_loss(stats) if entropy_coef else loss
+
+    return total(stats, objective, weight, mask=keep, normalizer=normalizer)
 
 
 def logit_l2(
@@ -111,7 +173,7 @@ def logit_l2(
         logits = torch.where(mask.unsqueeze(-1), logits, 0.0)
     rows = torch.where(logits == -torch.inf, 0.0, logits).square().mean(-1)
     if weight is not None:
-        rows = rows * _broadcast(weight, rows)
+        rows = rows * row("weight", weight, shape)
     return rows.sum() / normalizer
 
 
@@ -129,12 +191,10 @@ def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor |
     )
 
 
-def _broadcast(weight: Tensor, like: Tensor) -> Tensor:
-    checks.tensor("weight", weight)
-    try:
-        return weight.expand(like.shape)
-    except RuntimeError:
-        raise ValueError(
-            f"weight must be broadcastable to {tuple(like.shape)}, one for each token, "
-            f"got {tuple(weight.shape)}"
-        ) from None
+def _shapes(stats: TokenStats) -> list[torch.Size]:
+    """Of the statistics that there are: [...], and [S, ...] for the logp of S tokens a row."""
+    token_stats_only(stats)
+    shapes = [x.shape for x in stats if x is not None]
+    if not shapes:
+        raise ValueError("stats must hold a statistic, got none")
+    return shapes

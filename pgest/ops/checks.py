@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgest.reference import statistics_dtype
+
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 
@@ -106,6 +108,33 @@ def temperature(x: Any, logits: Tensor) -> Tensor | None:
     if value == 1:
         return None
     return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)
+
+
+def bias(x: Any, logits: Tensor) -> Tensor | None:
+    """Floating point [V], in the dtype of the statistics."""
+    if x is None:
+        return None
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"bias must be a floating-point tensor, got {came}")
+    if x.shape != logits.shape[-1:]:
+        raise ValueError(
+            f"bias must have shape {_shape(logits.shape[-1:])} like the last dimension of logits, "
+            f"got {_shape(x)}"
+        )
+    _same_device("bias", x, logits)
+    return x.to(statistics_dtype(logits))
+
+
+def softcap(x: Any) -> float:
+    """0 for None, else a positive number."""
+    if x is None:
+        return 0.0
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"softcap must be a number, got {type(x).__name__}")
+    if not 0 < float(x) < float("inf"):
+        raise ValueError(f"softcap must be positive and finite, got {x}")
+    return float(x)
 
 
 def grad_inplace(logits: Tensor) -> None:

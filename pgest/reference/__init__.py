@@ -16,11 +16,13 @@ from pgest.reference.stats import (
     token_stats,
     token_stats_backward,
 )
+from pgest.reference.threshold import row_threshold
 
 __all__ = [
     "Stats",
     "StatsGrads",
     "StatsInput",
+    "row_threshold",
     "statistics_dtype",
     "token_stats",
     "token_stats_backward",

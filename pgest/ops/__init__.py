@@ -8,11 +8,13 @@ from pgest.ops.stats import (
     token_logp,
     token_stats,
 )
+from pgest.ops.threshold import row_threshold
 
 __all__ = [
     "TokenStats",
     "backend",
     "build_info",
+    "row_threshold",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
     "token_logp",

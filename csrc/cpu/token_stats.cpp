@@ -104,7 +104,7 @@ PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, 
       const int64_t at = s * in.num_rows + r;
       const int64_t token = in.tokens[at];
       if (live && (token < 0 || token >= in.rows.vocab)) return {Refusal::token, r, s};
-      logp_out[at] = live ? token_logp(value(row[token]), state, temperature) : 0;
+      if (logp_out) logp_out[at] = live ? token_logp(value(row[token]), state, temperature) : 0;
     }
     if (lse_out) lse_out[r] = static_cast<Acc<T>>(live ? lse_of(state, temperature) : 0);
     if (kEntropy) entropy_out[r] = static_cast<Acc<T>>(state.entropy);

@@ -2,7 +2,7 @@
 
 namespace fuzz {
 
-Case::Case(Random& random) {
+Case::Case(Random& random, bool transformed) {
   using pgest::DType;
   const DType dtype = random.pick({DType::f64, DType::f32, DType::bf16, DType::f16});
   rows_.vocab = random.chance(0.5) ? random.integer(1, 40)
@@ -19,6 +19,22 @@ Case::Case(Random& random) {
     mask_[r] = random.chance(0.7);
     fill(random, r);
   }
+  if (transformed) transform(random);
+}
+
+void Case::transform(Random& random) {
+  biased_ = random.chance(0.4);
+  restricted_ = random.chance(0.4);
+  if (random.chance(0.4)) softcap_ = std::exp(2 * random.normal());
+  bias_ = Storage(statistics(dtype()), vocab());
+  exact_bias_ = Storage(pgest::DType::f64, vocab());
+  for (int64_t j = 0; j < vocab(); ++j) {
+    bias_.set(j, random.normal());
+    exact_bias_.set(j, bias_.get(j));
+  }
+  // As a float, so that a value is on the same side in f64; not on a value itself, where rounding
+  // would decide.
+  for (int64_t r = 0; r < num_rows_; ++r) threshold_.push_back(static_cast<float>(random.normal()));
 }
 
 // Up to three leading dimensions, outermost first, with gaps between rows and between groups of
@@ -65,13 +81,16 @@ void Case::fill(Random& random, int64_t row) {
 
 bool Case::regular(int64_t row) const {
   return live(row) && kinds_[row] != Kind::nan && kinds_[row] != Kind::infinite &&
-         kinds_[row] != Kind::all_impossible;
+         kinds_[row] != Kind::all_impossible && !restricted_;
 }
 
 pgest::LogitRows Case::rows() const {
   pgest::LogitRows in{logits_.dtype(), rows_, num_rows_, logits_.data()};
   in.temperature = tempered_ ? temperature_.data() : nullptr;
   in.mask = masked_ ? mask_.get() : nullptr;
+  in.bias = biased_ ? bias_.data() : nullptr;
+  in.softcap = softcap_;
+  in.threshold = restricted_ ? threshold_.data() : nullptr;
   return in;
 }
 
@@ -79,6 +98,7 @@ pgest::LogitRows Case::exact() const {
   pgest::LogitRows in = rows();
   in.dtype = pgest::DType::f64;
   in.logits = exact_.data();
+  in.bias = biased_ ? exact_bias_.data() : nullptr;
   in.rows.ndim = 1;
   in.rows.sizes[0] = num_rows_;
   in.rows.strides[0] = vocab();

@@ -110,7 +110,8 @@ enum class Kind { ordinary, impossible_tokens, all_impossible, nan, infinite, ti
 // Rows of logits in some layout, the same values in f64 and packed, and what belongs to each row.
 class Case {
  public:
-  explicit Case(Random& random);
+  // `transformed`: perhaps with a bias, a softcap and a threshold.
+  Case(Random& random, bool transformed);
 
   pgest::LogitRows rows() const;   // in the case's own dtype and strides
   pgest::LogitRows exact() const;  // the same values in f64, contiguous
@@ -121,25 +122,28 @@ class Case {
   Kind kind(int64_t row) const { return kinds_[row]; }
   bool live(int64_t row) const { return !masked_ || mask_[row]; }
   double temperature(int64_t row) const { return tempered_ ? temperature_[row] : 1; }
-  void* writable() { return logits_.data(); }
-  int64_t size() const { return size_; }  // elements of the storage
-  // Whether the row has a softmax: live, nothing NaN or +inf in it, something possible.
+  bool squashed() const { return softcap_ != 0; }
+  // Whether the row has a softmax: live, nothing NaN or +inf in it, something surely possible.
   bool regular(int64_t row) const;
 
  private:
   void lay_out(Random& random);
+  void transform(Random& random);
   void fill(Random& random, int64_t row);
 
   pgest::Rows rows_;
   int64_t num_rows_ = 1, size_ = 0;
   Storage logits_, exact_;
+  Storage bias_, exact_bias_;  // in the dtype of the statistics, and in f64
+  double softcap_ = 0;
   std::vector<Kind> kinds_;
-  std::vector<double> temperature_;
+  std::vector<double> temperature_, threshold_;
   std::unique_ptr<bool[]> mask_;
-  bool tempered_, masked_;
+  bool tempered_, masked_, biased_ = false, restricted_ = false;
 };
 
 // Each file beside this one that tests an op offers one such function.
 void token_stats(Random& random);
+void row_threshold(Random& random);
 
 }  // namespace fuzz

@@ -1,8 +1,9 @@
 // Runs random cases of every kernel until the time is over: `fuzz [seconds] [first seed]`. With
 // seconds 0 it runs the one case of that seed.
 
+#include <sanitizer/common_interface_defs.h>
+
 #include <chrono>
-#include <cstring>
 
 #include "fuzz.h"
 
@@ -14,7 +15,7 @@ struct Target {
   void (*run)(Random&);
 };
 
-constexpr Target kTargets[] = {{"token_stats", token_stats}};
+constexpr Target kTargets[] = {{"token_stats", token_stats}, {"row_threshold", row_threshold}};
 
 uint64_t current_seed = 0;
 const char* current_name = "";
@@ -28,23 +29,24 @@ void run(uint64_t seed) {
   target.run(random);
 }
 
+// What a sanitizer prints when it stops the run does not name the case.
+void name_case() {
+  std::fprintf(stderr, "fuzz: %s; repeat with: build/fuzz 0 %llu\n", current_name,
+               static_cast<unsigned long long>(current_seed));
+}
+
 }  // namespace
 
 void fail(const std::string& what) {
-  std::fprintf(stderr, "fuzz: %s: %s\nrepeat with: build/fuzz 0 %llu\n", current_name, what.c_str(),
-               static_cast<unsigned long long>(current_seed));
+  std::fprintf(stderr, "fuzz: %s\n", what.c_str());
+  name_case();
   std::abort();
 }
 
 }  // namespace fuzz
 
-// What the sanitizers print when they stop the run does not name the case.
-extern "C" void __asan_on_error() {
-  std::fprintf(stderr, "fuzz: %s\nrepeat with: build/fuzz 0 %llu\n", fuzz::current_name,
-               static_cast<unsigned long long>(fuzz::current_seed));
-}
-
 int main(int argc, char** argv) {
+  __sanitizer_set_death_callback(fuzz::name_case);
   const double seconds = argc > 1 ? std::atof(argv[1]) : 20;
   uint64_t seed = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 0;
   const auto start = std::chrono::steady_clock::now();

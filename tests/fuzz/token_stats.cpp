@@ -9,89 +9,148 @@
 namespace fuzz {
 namespace {
 
-// One call of the forward, with outputs of exactly their size.
-struct Forward {
-  Storage logp, entropy, lse;
-  std::vector<double> state;
+using namespace pgest;
 
-  Forward(const pgest::TokenStatsInput& in, bool with_entropy)
-      : logp(statistics(in.dtype), in.num_samples * in.num_rows),
-        entropy(statistics(in.dtype), with_entropy ? in.num_rows : 0),
-        lse(statistics(in.dtype), in.num_rows),
-        state(3 * in.num_rows) {
-    pgest::TokenStatsForward args{in, with_entropy};
-    args.logp_out = logp.data();
-    args.entropy_out = entropy.data();
-    args.lse_out = lse.data();
-    args.state_out = state.data();
-    refusal = pgest::token_stats_forward_cpu(args, 0, in.num_rows);
-  }
-  pgest::Refusal refusal;
+// What stands beside the logits, in the case's dtypes and in f64, packed.
+struct Beside {
+  Storage reference, exact_reference, values, exact_values;
+  std::vector<int64_t> tokens, value_tokens;
+  int64_t num_samples = 0, num_values = 0;  // num_values 0: dense values
+  unsigned outputs = 0;
 };
 
-pgest::TokenStatsInput input(const pgest::LogitRows& rows, const std::vector<int64_t>& tokens) {
-  pgest::TokenStatsInput in;
-  static_cast<pgest::LogitRows&>(in) = rows;
-  in.num_samples = rows.num_rows ? static_cast<int64_t>(tokens.size()) / rows.num_rows : 0;
-  in.tokens = tokens.data();
+bool asks(const Beside& b, int output) { return b.outputs >> output & 1; }
+
+Storage packed(DType dtype, int64_t count, Storage& exact, Random& random, double impossible) {
+  Storage storage(dtype, count);
+  exact = Storage(DType::f64, count);
+  for (int64_t i = 0; i < count; ++i) {
+    storage.set(i, random.chance(impossible) ? -kInf : 3 * random.normal());
+    exact.set(i, storage.get(i));
+  }
+  return storage;
+}
+
+Beside beside(Random& random, const Case& c) {
+  Beside b;
+  const int64_t rows = c.num_rows();
+  b.outputs = static_cast<unsigned>(random.integer(1, (1 << kNumOutputs) - 1));
+  b.num_samples = random.integer(1, 4);
+  b.num_values = random.chance(0.5) ? random.integer(1, 3) : 0;
+  for (int64_t i = 0; i < b.num_samples * rows; ++i)
+    b.tokens.push_back(c.live(i % rows) ? random.integer(0, c.vocab() - 1) : -random.integer(1, 9));
+  for (int64_t i = 0; i < b.num_values * rows; ++i)
+    b.value_tokens.push_back(random.integer(0, c.vocab() - 1));
+  const bool sure = random.chance(0.7);
+  b.reference = packed(c.dtype(), rows * c.vocab(), b.exact_reference, random, sure ? 0 : 0.1);
+  const DType dtype = b.num_values || random.chance(0.5) ? statistics(c.dtype()) : c.dtype();
+  b.values = packed(dtype, rows * (b.num_values ? b.num_values : c.vocab()), b.exact_values, random, 0);
+  return b;
+}
+
+TokenStatsInput input(const LogitRows& rows, const Beside& b, bool exact) {
+  TokenStatsInput in;
+  static_cast<LogitRows&>(in) = rows;
+  in.num_samples = b.num_samples;
+  in.tokens = b.tokens.data();
+  Rows flat{rows.rows.vocab, 1, {rows.num_rows}, {rows.rows.vocab}};
+  if (asks(b, kKl) || asks(b, kReverseKl)) {
+    in.reference_rows = flat;
+    in.reference_logits = exact ? b.exact_reference.data() : b.reference.data();
+  }
+  if (asks(b, kValue)) {
+    const Storage& values = exact ? b.exact_values : b.values;
+    in.value_rows = flat;
+    in.values = values.data();
+    in.values_dtype = values.dtype();
+    in.num_values = b.num_values;
+    in.value_tokens = b.num_values ? b.value_tokens.data() : nullptr;
+  }
   return in;
 }
 
-std::vector<int64_t> draw_tokens(Random& random, const Case& c, int64_t samples) {
-  std::vector<int64_t> tokens(samples * c.num_rows());
-  for (size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = c.live(i % c.num_rows()) ? random.integer(0, c.vocab() - 1) : -random.integer(1, 9);
-  return tokens;
-}
+// One call of the forward, with outputs of exactly their size.
+struct Forward {
+  Storage out[kArgmax];
+  std::vector<int64_t> argmax, rank;
+  std::vector<double> state;
+  Refusal refusal;
 
-// In units of the last place of the numbers that are subtracted.
-double tolerance(const Case& c, double magnitude) {
-  const double eps = c.dtype() == pgest::DType::f64 ? 1e-13 : 4e-6;
-  return eps * (10 + std::abs(magnitude));
-}
-
-void check_forward(const Case& c, const pgest::TokenStatsInput& in, bool entropy) {
-  const Forward ours(in, entropy);
-  pgest::TokenStatsInput exact_in = in;
-  static_cast<pgest::LogitRows&>(exact_in) = c.exact();
-  const Forward exact(exact_in, entropy);
-  expect(ours.refusal.kind == pgest::Refusal::none, "a regular case was refused");
-  for (int64_t r = 0; r < c.num_rows(); ++r) {
-    const double size = c.kind(r) == Kind::huge ? 1e31 : 300 / c.temperature(r);
-    expect_close(ours.lse.get(r), exact.lse.get(r), tolerance(c, size), "lse");
-    for (int64_t s = 0; s < in.num_samples; ++s) {
-      const int64_t i = s * c.num_rows() + r;
-      expect_close(ours.logp.get(i), exact.logp.get(i), tolerance(c, size), "logp");
-      expect(!(ours.logp.get(i) > tolerance(c, 1)), "a log-probability above 0");
+  Forward(const TokenStatsInput& in, const Beside& b)
+      : argmax(in.num_rows), rank(in.num_samples * in.num_rows), state(kPairState * in.num_rows) {
+    TokenStatsForward args{in};
+    for (int k = 0; k < kArgmax; ++k) {
+      if (!asks(b, k)) continue;
+      out[k] = Storage(statistics(in.dtype), (k == kLogp ? in.num_samples : 1) * in.num_rows);
+      args.out[k] = out[k].data();
     }
-    if (!entropy) continue;
-    const double h = ours.entropy.get(r), most = std::log(static_cast<double>(c.vocab()));
-    expect_close(h, exact.entropy.get(r), tolerance(c, size), "entropy");
-    if (c.regular(r)) expect(h > -tolerance(c, 1) && h < most + tolerance(c, most), "entropy range");
+    if (asks(b, kArgmax)) args.argmax_out = argmax.data();
+    if (asks(b, kRank)) args.rank_out = rank.data();
+    state.resize((args.pair() ? kPairState : kRowState) * in.num_rows);
+    args.state_out = state.data();
+    refusal = args.plain() ? token_stats_forward_cpu(args, 0, in.num_rows)
+                           : token_stats_full_forward_cpu(args, 0, in.num_rows);
+  }
+};
+
+double tolerance(const Case& c, double size) {
+  const double eps = c.dtype() == DType::f64 ? 1e-12 : 1e-5;
+  return eps * (10 + std::abs(size));
+}
+
+void check_row(const Case& c, const Beside& b, const Forward& ours, const Forward& exact, int64_t r) {
+  const double size = c.kind(r) == Kind::huge ? 1e31 : 300 / c.temperature(r);
+  for (int k = 0; k < kArgmax; ++k) {
+    if (!asks(b, k)) continue;
+    for (int64_t s = 0; s < (k == kLogp ? b.num_samples : 1); ++s) {
+      const int64_t i = s * c.num_rows() + r;
+      const double x = ours.out[k].get(i);
+      // A probability that only f64 can tell from 0 may meet an impossible token of the other policy.
+      if ((k == kKl || k == kReverseKl) && exact.out[k].get(i) == kInf) continue;
+      expect_close(x, exact.out[k].get(i), tolerance(c, size), "a statistic");
+      if (!c.live(r)) expect(x == 0, "a masked row has a statistic");
+      if (k == kLogp) expect(!(x > tolerance(c, 1)), "a log-probability above 0");
+      if (k == kKl || k == kReverseKl) expect(!(x < -tolerance(c, size)), "a negative divergence");
+      if (k == kEntropy)
+        expect(!(x < -tolerance(c, size) || x > std::log(c.vocab()) + tolerance(c, size)),
+               "an entropy outside of its range");
+    }
+  }
+  if (!c.live(r)) return;
+  if (asks(b, kArgmax)) expect(ours.argmax[r] >= 0 && ours.argmax[r] < c.vocab(), "argmax range");
+  if (!asks(b, kRank)) return;
+  for (int64_t s = 0; s < b.num_samples; ++s) {
+    const int64_t i = s * c.num_rows() + r;
+    expect(ours.rank[i] >= 0 && ours.rank[i] <= c.vocab(), "rank range");
+    if (asks(b, kArgmax) && c.regular(r) && ours.argmax[r] == b.tokens[i])
+      expect(ours.rank[i] == 0, "the argmax is not first");
   }
 }
 
-void check_backward(Random& random, Case& c, const pgest::TokenStatsInput& in, bool entropy) {
-  const Forward forward(in, entropy);
-  const pgest::DType dtype = statistics(c.dtype());
-  Storage by_logp(dtype, in.num_samples * c.num_rows()), by_entropy(dtype, c.num_rows()),
-      by_lse(dtype, c.num_rows());
-  for (int64_t i = 0; i < in.num_samples * c.num_rows(); ++i) by_logp.set(i, random.normal());
-  for (int64_t r = 0; r < c.num_rows(); ++r) {
-    by_entropy.set(r, random.chance(0.8) ? random.normal() : 0);
-    by_lse.set(r, random.chance(0.8) ? random.normal() : 0);
+void check_forward(const Case& c, const Beside& b, const Forward& ours) {
+  const Forward exact(input(c.exact(), b, true), b);
+  expect(ours.refusal.kind == Refusal::none, "a regular case was refused");
+  for (int64_t r = 0; r < c.num_rows(); ++r) check_row(c, b, ours, exact, r);
+}
+
+void check_backward(Random& random, const Case& c, const Beside& b, const Forward& forward) {
+  TokenStatsBackward args{input(c.rows(), b, false)};
+  Storage grads[kArgmax];
+  for (int k = 0; k < kArgmax; ++k) {
+    if (!asks(b, k) || random.chance(0.2)) continue;
+    const int64_t count = (k == kLogp ? b.num_samples : 1) * c.num_rows();
+    grads[k] = Storage(statistics(c.dtype()), count);
+    for (int64_t i = 0; i < count; ++i) grads[k].set(i, random.chance(0.8) ? random.normal() : 0);
+    args.grad[k] = grads[k].data();
   }
   Storage grad(c.dtype(), c.num_rows() * c.vocab());
   std::vector<double> by_temperature(c.num_rows());
-  pgest::TokenStatsBackward args{in};
   args.state = forward.state.data();
-  args.grad_logp = by_logp.data();
-  args.grad_entropy = entropy ? by_entropy.data() : nullptr;
-  args.grad_lse = by_lse.data();
   args.grad_logits = grad.data();
   args.grad_temperature = random.chance(0.5) ? by_temperature.data() : nullptr;
-  const pgest::Refusal refusal = pgest::token_stats_backward_cpu(args, 0, c.num_rows());
-  expect(refusal.kind == pgest::Refusal::none, "a regular backward was refused");
+  const Refusal refusal = args.plain() ? token_stats_backward_cpu(args, 0, c.num_rows())
+                                       : token_stats_full_backward_cpu(args, 0, c.num_rows());
+  expect(refusal.kind == Refusal::none, "a regular backward was refused");
   for (int64_t r = 0; r < c.num_rows(); ++r) {
     double sum = 0, size = 0;
     for (int64_t j = 0; j < c.vocab(); ++j) {
@@ -100,30 +159,31 @@ void check_backward(Random& random, Case& c, const pgest::TokenStatsInput& in, b
       size += std::abs(g);
       if (!c.live(r)) expect(g == 0, "a masked row has a gradient");
     }
-    if (!c.regular(r) || c.kind(r) == Kind::huge) continue;
-    const double eps = c.dtype() == pgest::DType::f64 ? 1e-12 : c.dtype() == pgest::DType::f32 ? 1e-4 : 2e-2;
+    if (!c.regular(r) || c.kind(r) == Kind::huge || c.squashed() || !std::isfinite(size)) continue;
+    const double eps = c.dtype() == DType::f64 ? 1e-11 : c.dtype() == DType::f32 ? 1e-4 : 3e-2;
     // A shift of all logits changes the lse alone.
-    expect_close(sum, by_lse.get(r) / c.temperature(r), eps * (1 + size), "sum of a row's gradient");
+    const double by_lse = args.grad[kLse] ? grads[kLse].get(r) / c.temperature(r) : 0;
+    expect_close(sum, by_lse, eps * (1 + size), "sum of a row's gradient");
   }
 }
 
 }  // namespace
 
 void token_stats(Random& random) {
-  Case c(random);
-  const std::vector<int64_t> tokens = draw_tokens(random, c, random.integer(0, 5));
-  const bool entropy = random.chance(0.6);
-  pgest::TokenStatsInput in = input(c.rows(), tokens);
-  check_forward(c, in, entropy);
-  check_backward(random, c, in, entropy);
-  if (tokens.empty()) return;
-  std::vector<int64_t> broken = tokens;  // one token outside the vocabulary is refused by its row
-  const int64_t at = random.integer(0, static_cast<int64_t>(tokens.size()) - 1);
-  broken[at] = random.pick<int64_t>({-1, c.vocab(), std::numeric_limits<int64_t>::min(),
-                                     std::numeric_limits<int64_t>::max()});
-  const Forward refused(input(c.rows(), broken), entropy);
-  if (c.live(at % c.num_rows()))
-    expect(refused.refusal.kind == pgest::Refusal::token && refused.refusal.row == at % c.num_rows(),
+  const Case c(random, random.chance(0.5));
+  Beside b = beside(random, c);
+  const Forward forward(input(c.rows(), b, false), b);
+  check_forward(c, b, forward);
+  check_backward(random, c, b, forward);
+  if (b.tokens.empty()) return;
+  // One token outside the vocabulary is refused by its row.
+  const int64_t at = random.integer(0, static_cast<int64_t>(b.tokens.size()) - 1);
+  const int64_t row = at % c.num_rows();
+  b.tokens[at] = random.pick<int64_t>({-1, c.vocab(), std::numeric_limits<int64_t>::min(),
+                                       std::numeric_limits<int64_t>::max()});
+  const Forward refused(input(c.rows(), b, false), b);
+  if (c.live(row))
+    expect(refused.refusal.kind == Refusal::token && refused.refusal.row == row,
            "a token outside the vocabulary was not refused");
 }
 

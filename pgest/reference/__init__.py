@@ -10,11 +10,20 @@ masked rows are not read: their statistics and gradients are 0.
 
 from pgest.reference.draw import METHODS, sample
 from pgest.reference.rows import statistics_dtype
-from pgest.reference.stats import token_stats, token_stats_backward
+from pgest.reference.stats import (
+    Stats,
+    StatsGrads,
+    StatsInput,
+    token_stats,
+    token_stats_backward,
+)
 from pgest.reference.threshold import row_threshold
 
 __all__ = [
     "METHODS",
+    "Stats",
+    "StatsGrads",
+    "StatsInput",
     "row_threshold",
     "sample",
     "statistics_dtype",

@@ -11,10 +11,11 @@ from torch.autograd import Function
 
 from pgest.ops.library import call
 from pgest.ops.sampling import kernel
-from pgest.ops.stats.autograd import Backward
+from pgest.ops.stats.autograd import Backward, by_bias, save, saved
+from pgest.reference import StatsGrads, StatsInput
 
 _op = torch.ops.pgest.sample.default
-_NUM_INPUTS = 10
+_NUM_INPUTS, _BIAS, _TEMPERATURE = 10, 1, 3  # places among the inputs
 
 
 class Draw(Function):
@@ -26,23 +27,27 @@ class Draw(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        logits, _, _, temperature, _, mask = inputs[:6]
         tokens, _, _, perturbed, state = output
-        ctx.save_for_backward(logits, tokens, temperature, mask, state)
+        save(ctx, (*StatsInput(inputs[0], tokens, *inputs[1:6]), state))
         ctx.mark_non_differentiable(tokens, perturbed, state)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        by_temperature = ctx.needs_input_grad[3]
-        args = (*ctx.saved_tensors, grads[1], grads[2], None, by_temperature)
-        results: list[Tensor | None] = [None] * _NUM_INPUTS
+        needs = ctx.needs_input_grad
+        args = (*saved(ctx), *StatsGrads(grads[1], grads[2]), needs[_TEMPERATURE])
         # Only a gradient of this gradient needs a node of its own.
         if torch.is_grad_enabled():
-            results[0], grad_temperature = Backward.apply(*args)
+            grad_logits, grad_temperature = Backward.apply(*args)
         else:
-            results[0], grad_temperature = call(torch.ops.pgest.token_stats_backward.default, *args)
-        results[3] = grad_temperature if by_temperature else None
+            op = torch.ops.pgest.token_stats_backward.default
+            grad_logits, grad_temperature = call(op, *args)
+        results: list[Tensor | None] = [None] * _NUM_INPUTS
+        results[0] = grad_logits
+        if needs[_BIAS]:
+            results[_BIAS] = by_bias(grad_logits)
+        if needs[_TEMPERATURE]:
+            results[_TEMPERATURE] = grad_temperature
         return tuple(results)
 
     @staticmethod

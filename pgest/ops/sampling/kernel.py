@@ -45,9 +45,9 @@ def _sample(
         _check_values(u, temperature, mask, noise, num_samples if method == 3 else 1)
     with torch.no_grad():
         tokens, perturbed = reference.sample(logits, *policy, noise, name, num_samples)
-        logp, of_rows, _ = reference.token_stats(u, tokens, None, mask)
+        stats = reference.token_stats(reference.StatsInput(u, tokens, mask=mask))
     outputs = _outputs(logits, method, num_samples, entropy)
-    values = (tokens, logp, of_rows if entropy else None, perturbed)
+    values = (tokens, stats.logp, stats.entropy if entropy else None, perturbed)
     for output, value in zip(outputs, values, strict=False):
         if value is not None:
             output.copy_(value)

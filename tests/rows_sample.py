@@ -98,8 +98,8 @@ def _raw_args(x: Inputs, options: dict[str, Any]) -> tuple[Any, ...]:
 def _raw_backward_args(x: Inputs, options: dict[str, Any]) -> tuple[Any, ...]:
     args = _raw_args(x, options)
     results = [r.detach() for r in torch.ops.pgest.sample(*args)]
-    given = StatsInput(args[0], results[0], *args[1:6])
-    logp, entropy = (torch.ones_like(r, requires_grad=True) for r in results[1:3])
+    given = StatsInput(args[0], results[2], *args[1:6])
+    logp, entropy = (torch.ones_like(r, requires_grad=True) for r in results[:2])
     grads = reference.StatsGrads(logp, entropy)
     return (*given, results[4], *grads, "temperature" in options)
 
@@ -116,6 +116,7 @@ def _row(name: str, options: Options, extras: Any, compile_backend: str) -> Op:
         raw_backward="token_stats_backward",
         raw_backward_args=lambda x: _raw_backward_args(x, options(x)),
         compile_backend=compile_backend,
+        slack=2.0,  # what is drawn is likely: its p is near 1, and so are its roundings
     )
 
 

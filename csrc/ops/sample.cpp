@@ -57,7 +57,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, Optiona
   refuse(over_rows(args.in.num_rows, args.in.rows.vocab,
                    [&](int64_t begin, int64_t end) { return sample_cpu(args, begin, end); }),
          args);
-  return {tokens_out, logp_out, entropy_out, perturbed_out, state_out};
+  return {logp_out, entropy_out, tokens_out, perturbed_out, state_out};
 }
 
 }  // namespace

@@ -140,7 +140,7 @@ def sample(
     u = uniforms(shape, logits, generator, noise)
     args = (logits, shift, cap, scale, threshold, rows, u, METHODS.index(method), num_samples)
     entry = _entry(logits, shift, scale)
-    tokens, logp, entropy, perturbed, _ = entry(*args, "entropy" in outputs)
+    logp, entropy, tokens, perturbed, _ = entry(*args, "entropy" in outputs)
     return Sample(
         tokens,
         logp if "logp" in outputs else None,

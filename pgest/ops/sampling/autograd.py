@@ -19,7 +19,7 @@ _NUM_INPUTS, _BIAS, _TEMPERATURE = 10, 1, 3  # places among the inputs
 
 
 class Draw(Function):
-    """The inputs of the op -> (tokens, logp, entropy, perturbed, state)."""
+    """The inputs of the op -> (logp, entropy, tokens, perturbed, state)."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
@@ -27,7 +27,7 @@ class Draw(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        tokens, _, _, perturbed, state = output
+        _, _, tokens, perturbed, state = output
         save(ctx, (*StatsInput(inputs[0], tokens, *inputs[1:6]), state))
         ctx.mark_non_differentiable(tokens, perturbed, state)
         ctx.set_materialize_grads(False)
@@ -35,7 +35,7 @@ class Draw(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         needs = ctx.needs_input_grad
-        args = (*saved(ctx), *StatsGrads(grads[1], grads[2]), needs[_TEMPERATURE])
+        args = (*saved(ctx), *StatsGrads(*grads[:2]), needs[_TEMPERATURE])
         # Only a gradient of this gradient needs a node of its own.
         if torch.is_grad_enabled():
             grad_logits, grad_temperature = Backward.apply(*args)

@@ -17,9 +17,9 @@ def _outputs(logits: Tensor, method: int, num_samples: int, entropy: bool) -> tu
     shape = (num_samples, *batch)
     perturbed = shape if reference.METHODS[method] == "without_replacement" else (0,)
     return (
-        logits.new_empty(shape, dtype=torch.int64),
         logits.new_empty(shape, dtype=dtype),
         logits.new_empty(batch if entropy else (0,), dtype=dtype),
+        logits.new_empty(shape, dtype=torch.int64),
         logits.new_empty(perturbed, dtype=torch.float64),
         logits.new_empty((3, *batch), dtype=torch.float64),
     )
@@ -47,7 +47,7 @@ def _sample(
         tokens, perturbed = reference.sample(logits, *policy, noise, name, num_samples)
         stats = reference.token_stats(reference.StatsInput(u, tokens, mask=mask))
     outputs = _outputs(logits, method, num_samples, entropy)
-    values = (tokens, stats.logp, stats.entropy if entropy else None, perturbed)
+    values = (stats.logp, stats.entropy if entropy else None, tokens, perturbed)
     for output, value in zip(outputs, values, strict=False):
         if value is not None:
             output.copy_(value)
@@ -112,13 +112,13 @@ def vmap(op: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
     rows = (front(i) for i in (2, 3, 4, 5))
     results = op(logits, bias, *rows, front(6, at), *args[7:])
     entropy, perturbed = (0 if args[9] else None), (1 if at == 2 else None)
-    return results, (1, 1, entropy, perturbed, 1)
+    return results, (1, entropy, 1, perturbed, 1)
 
 
 define(
     "sample(Tensor logits, Tensor? bias, float softcap, Tensor? temperature, Tensor? threshold,"
     " Tensor? mask, Tensor noise, int method, int num_samples, bool entropy)"
-    " -> (Tensor tokens, Tensor logp, Tensor entropy, Tensor perturbed, Tensor state)",
+    " -> (Tensor logp, Tensor entropy, Tensor tokens, Tensor perturbed, Tensor state)",
     _sample,
     _fake,
 )

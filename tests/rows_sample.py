@@ -44,9 +44,7 @@ def _shaped(x: Inputs, logp: Tensor, entropy: Tensor) -> Outputs:
 
 def _run(x: Inputs, options: dict[str, Any]) -> Outputs:
     outputs, noise = ("logp", "entropy"), _noise(x)
-    drawn = pgest.sample(
-        x.logits, len(noise), outputs=outputs, mask=x.mask, noise=noise, **options
-    )
+    drawn = pgest.sample(x.logits, len(noise), outputs=outputs, mask=x.mask, noise=noise, **options)
     assert drawn.logp is not None
     assert drawn.entropy is not None
     return _shaped(x, drawn.logp, drawn.entropy)

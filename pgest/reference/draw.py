@@ -25,7 +25,7 @@ def sample(
     """S tokens of each row, and without replacement their log p + Gumbel noise.
 
     With replacement, the token of a uniform x is the first whose cumulative probability exceeds x,
-    where x is `noise` itself if independent and else `coupled`. Without replacement, see `distinct`.
+    where x is `noise` itself if independent and else `coupled`. Without: see `distinct`.
 
     Args:
         logits, bias, softcap, temperature, threshold, mask: as in `token_stats`.
@@ -69,7 +69,7 @@ def invert(u: Tensor, x: Tensor) -> Tensor:
 
 
 def distinct(u: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """S different tokens of rows u [..., V] in the order of log p + Gumbel noise, from the top down.
+    """S different tokens of rows u [..., V] in the order of log p + Gumbel noise, from the top.
 
     The largest of those of tokens of total probability r is a Gumbel at log r, whichever token
     attains it, and that one is token j with probability p_j / r. The next is the same among the

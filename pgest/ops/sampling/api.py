@@ -23,8 +23,8 @@ OUTPUTS = ("logp", "entropy")
 class Sample(NamedTuple):
     """S tokens of each row and what is known of them; None where it was not asked for.
 
-    `threshold` is what top_k, top_p and min_p came to: with it `token_stats` scores the tokens under
-    the same restriction, whatever the logits are by then. `perturbed` is log p + Gumbel noise,
+    `threshold` is what top_k, top_p and min_p came to: with it `token_stats` scores the tokens
+    under the same restriction, whatever the logits are by then. `perturbed` is log p + Gumbel noise,
     descending, of tokens drawn without replacement.
     """
 
@@ -154,7 +154,9 @@ def _entry(*differentiable: Tensor | None) -> Callable[..., Any]:
     """The cheapest way into the op that keeps every promise, as in `token_stats`."""
     if torch.compiler.is_compiling():
         return _bare
-    wanted = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in differentiable)
+    wanted = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in differentiable
+    )
     if not wanted and forward_ad._current_level < 0:
         return _bare
     return Draw.apply if torch._C._are_functorch_transforms_active() else EagerDraw.apply

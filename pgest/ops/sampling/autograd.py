@@ -1,4 +1,4 @@
-"""The gradient of a draw's statistics is token_stats' own: the pass that drew has kept its state."""
+"""The gradient of a draw's statistics is token_stats' own, from the state that the draw kept."""
 
 from __future__ import annotations
 
@@ -67,7 +67,5 @@ class EagerDraw(Function):
     backward = Draw.backward
 
 
-torch.library.register_autograd(
-    "pgest::sample", Draw.backward, setup_context=Draw.setup_context
-)
+torch.library.register_autograd("pgest::sample", Draw.backward, setup_context=Draw.setup_context)
 torch.library.register_vmap("pgest::sample", partial(kernel.vmap, _op))

@@ -54,11 +54,10 @@ def _tokens(x: Inputs, options: dict[str, Any]) -> Tensor:
     """What the definition draws from logits in float64, so that all dtypes score the same."""
     noise = _noise(x)
     bias, softcap = options.get("bias"), options.get("softcap", 0.0)
-    policy = (bias, softcap, options.get("temperature"), None, x.mask)
-    values = (p.detach() if isinstance(p, Tensor) else p for p in policy)
-    args = (noise, "independent", len(noise))
-    tokens, _ = reference.sample(x.logits.detach().double(), *values, *args)
-    return tokens
+    with torch.no_grad():
+        policy = (bias, softcap, options.get("temperature"), None, x.mask)
+        logits, count = x.logits.double(), len(noise)
+        return reference.sample(logits, *policy, noise, "independent", count)[0]
 
 
 def _define(x: Inputs, options: dict[str, Any]) -> Outputs:
@@ -114,7 +113,7 @@ def _row(name: str, options: Options, extras: Any, compile_backend: str) -> Op:
         raw_backward="token_stats_backward",
         raw_backward_args=lambda x: _raw_backward_args(x, options(x)),
         compile_backend=compile_backend,
-        slack=2.0,  # what is drawn is likely: its p is near 1, and so are its roundings
+        slack=2.0,  # what is drawn is likely: results are small next to what is rounded
     )
 
 

@@ -81,7 +81,8 @@ def distinct(u: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """
     log_p = u.log_softmax(-1)
     previous = log_p.new_full(log_p.shape[:-1], torch.inf)
-    tokens, perturbed = [], []
+    tokens: list[Tensor] = []
+    perturbed: list[Tensor] = []
     for for_value, for_token in zip(*noise, strict=True):
         log_rest = log_p.logsumexp(-1) if tokens else torch.zeros_like(previous)
         arrival = (-torch.log1p(-for_value.clamp_min(2.0**-54))).log() - log_rest

@@ -24,8 +24,8 @@ class Sample(NamedTuple):
     """S tokens of each row and what is known of them; None where it was not asked for.
 
     `threshold` is what top_k, top_p and min_p came to: with it `token_stats` scores the tokens
-    under the same restriction, whatever the logits are by then. `perturbed` is log p + Gumbel noise,
-    descending, of tokens drawn without replacement.
+    under the same restriction, whatever the logits are by then. `perturbed` is log p + Gumbel
+    noise, descending, of tokens drawn without replacement.
     """
 
     tokens: Tensor

@@ -4,10 +4,12 @@ from pgest import advantages, distributions, estimators, objectives
 from pgest.distributions import Bernoulli, Categorical, OneHotCategorical
 from pgest.estimators import expect
 from pgest.ops import (
+    Sample,
     TokenStats,
     backend,
     build_info,
     row_threshold,
+    sample,
     selective_log_softmax,
     selective_log_softmax_and_entropy,
     token_logp,
@@ -21,6 +23,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "OneHotCategorical",
+    "Sample",
     "TokenStats",
     "Trace",
     "__version__",
@@ -32,6 +35,7 @@ __all__ = [
     "expect",
     "objectives",
     "row_threshold",
+    "sample",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
     "token_logp",

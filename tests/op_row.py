@@ -43,6 +43,7 @@ class Op:
     raw_backward: str
     raw_backward_args: Callable[[Inputs], tuple[Any, ...]]
     compile_backend: str = "inductor"
+    slack: float = 1.0  # more roundings than others may be off where plain PyTorch is closer
 
     def inputs(
         self,

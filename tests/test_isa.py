@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = ("test_ops.py", "test_token_stats.py", "test_grad_inplace.py", "test_full_stats.py")
+FILES = (
+    "test_ops.py",
+    "test_token_stats.py",
+    "test_grad_inplace.py",
+    "test_full_stats.py",
+    "test_row_threshold.py",
+    "test_sample.py",
+)
 CHECKS = "definition or closer or extreme or duplicate or chosen or same_bits or rise"
 
 pytestmark = [

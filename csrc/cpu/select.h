@@ -7,35 +7,13 @@
 #include <array>
 #include <functional>
 
-#include "values.h"
+#include "source.h"
 
 namespace pgest {
-
-template <class T>
-using Acc = typename Accumulate<T>::type;
-template <class A>
-constexpr A kInfinity = std::numeric_limits<A>::infinity();
 
 constexpr int64_t kLanes = 64;  // maxima kept of a block: kBlock / kLanes values share one
 constexpr int kBins = 1024;
 constexpr int64_t kFew = 48;  // as many are sorted rather than binned
-
-// A row as blocks of values: the logits' own, or those that were collected from it.
-template <bool kTransform, class T>
-struct Source {
-  const T* row;
-  int64_t size;
-  const Transform<Acc<T>>& by;
-
-  template <class F>
-  PGEST_INLINE void blocks(const F& each) const {
-    alignas(64) Acc<T> buffer[kTransform || kConverts<T> ? kBlock : 1];
-    for (int64_t begin = 0; begin < size; begin += kBlock) {
-      const int64_t n = std::min(kBlock, size - begin);
-      each(load_values<kTransform>(row + begin, begin, n, buffer, by), n);
-    }
-  }
-};
 
 // Equal steps over a range of values, bin 0 at its upper end. Halves, so that no difference of finite
 // values overflows.

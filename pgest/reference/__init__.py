@@ -8,6 +8,7 @@ H = -sum p log p, in nats. A term with p_j = 0 contributes 0, so -inf logits are
 masked rows are not read: their statistics and gradients are 0.
 """
 
+from pgest.reference.draw import METHODS, sample
 from pgest.reference.rows import statistics_dtype
 from pgest.reference.stats import (
     Stats,
@@ -19,10 +20,12 @@ from pgest.reference.stats import (
 from pgest.reference.threshold import row_threshold
 
 __all__ = [
+    "METHODS",
     "Stats",
     "StatsGrads",
     "StatsInput",
     "row_threshold",
+    "sample",
     "statistics_dtype",
     "token_stats",
     "token_stats_backward",

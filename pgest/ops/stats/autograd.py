@@ -61,13 +61,18 @@ def spread(outputs: int, grads: tuple[Tensor | None, ...]) -> Sequence[Tensor | 
     return [next(given) if outputs & bit else None for bit in _GRADS]
 
 
+def by_bias(grad_logits: Tensor) -> Tensor:
+    """The gradient for a bias [V]: the sum of the logits' over the rows."""
+    dtype, rows = reference.statistics_dtype(grad_logits), grad_logits.unsqueeze(0)
+    return rows.sum(list(range(grad_logits.dim())), dtype=dtype)
+
+
 def results(ctx: Any, grad_logits: Tensor, grad_temperature: Tensor) -> tuple[Any, ...]:
     """Gradients in the places of the inputs. That for the bias is their sum over the rows."""
     needs = ctx.needs_input_grad
     grads: list[Any] = [grad_logits, *_NOTHING]
     if needs[BIAS]:
-        dtype, rows = reference.statistics_dtype(grad_logits), grad_logits.unsqueeze(0)
-        grads[BIAS] = rows.sum(list(range(grad_logits.dim())), dtype=dtype)
+        grads[BIAS] = by_bias(grad_logits)
     if needs[TEMPERATURE]:
         grads[TEMPERATURE] = grad_temperature
     return tuple(grads)

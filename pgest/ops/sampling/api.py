@@ -1,0 +1,179 @@
+"""`sample`: tokens, and what is known of them, in one pass over the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from pgest.ops import checks
+from pgest.ops.library import call
+from pgest.ops.sampling.autograd import Draw, EagerDraw
+from pgest.ops.sampling.noise import shape_of, uniforms
+from pgest.ops.threshold import row_threshold
+from pgest.reference import METHODS
+
+OUTPUTS = ("logp", "entropy")
+
+
+class Sample(NamedTuple):
+    """S tokens of each row and what is known of them; None where it was not asked for.
+
+    `threshold` is what top_k, top_p and min_p came to: with it `token_stats` scores the tokens
+    under the same restriction, whatever the logits are by then. `perturbed` is log p + Gumbel
+    noise, descending, of tokens drawn without replacement.
+    """
+
+    tokens: Tensor
+    logp: Tensor | None = None
+    entropy: Tensor | None = None
+    perturbed: Tensor | None = None
+    threshold: Tensor | None = None
+
+
+def sample(
+    logits: Tensor,
+    num_samples: int = 1,
+    *,
+    method: str = "independent",
+    outputs: Sequence[str] = ("logp",),
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+) -> Sample:
+    """Draw S tokens of each row of logits, with their log-probability, in one pass over the logits.
+
+    With v = logits + bias, squashed to softcap * tanh(v / softcap), and p the softmax of v / T over
+    the tokens that top_k, top_p and min_p leave:
+
+        token = the first j with p_1 + ... + p_j > u,   logp = log p_token
+
+    for a uniform u in [0, 1), which depends on `method`. Each sample by itself has the law p, so
+    that a mean over samples is unbiased with every method but the last:
+
+    - "independent".
+    - "antithetic": sample ceil(S / 2) + s has 1 - u_s (less 2^-53, to stay below 1).
+    - "stratified": [0, 1) has S equal parts, and each holds one u; which sample gets which part
+      is turned at random, row by row.
+    - "without_replacement": S different tokens in the order of log p + Gumbel noise, which are
+      `perturbed`. With the last of them as threshold kappa, the first S - 1 are unbiased with the
+      weights p / (1 - exp(-exp(logp - kappa))).
+
+    Args:
+        logits: [..., V], float32, float64, bfloat16 or float16. Leading dimensions may be strided;
+            -inf marks impossible tokens, which are never drawn.
+        num_samples: S >= 1.
+        method: one of the above.
+        outputs: any of "logp", "entropy".
+        temperature: a positive number, or a tensor broadcastable to [...], which may require a
+            gradient.
+        bias: [V], floating point.
+        softcap: a positive number, in logits.
+        top_k, top_p, min_p: as in `row_threshold`, in this order; which tokens they leave is a
+            constant to every gradient.
+        mask: bool [...], True counts. Masked rows are not read: their tokens, statistics and
+            gradients are 0.
+        generator: where the uniforms come from; in eager code only.
+        noise: the uniforms themselves, in [0, 1), in float64 for preference: [S, ...]; antithetic
+            [ceil(S / 2), ...]; without replacement [2, S, ...], for the perturbed value and for the
+            token. Compiled code that gives none draws from the default generator; under vmap torch
+            wants its `randomness=` said.
+
+    Returns:
+        Sample: tokens int64 [S, ...] and perturbed float64 [S, ...], detached; logp [S, ...] and
+        entropy [...], float32 (float64 for float64 logits), in nats, of the restricted policy and
+        differentiable, twice, in logits and temperature. Forward mode raises. The draw is a
+        function of the uniforms and the logits: the same for any number of threads.
+
+    Raises:
+        ValueError: an argument that does not fit, by name; on the CPU (RuntimeError in compiled
+            code) also a row that is NaN or +inf somewhere or -inf everywhere, noise outside [0, 1),
+            and more samples without replacement than there are possible tokens in a row.
+        TypeError: a dtype that does not fit.
+
+    Memory: S * 16 bytes a row (without replacement 32) beside the noise, S * 8; the backward makes
+    the gradient of the logits, whatever S. Error: probabilities are float32 (float64 for float64
+    logits) weights, relative error about 1e-6, summed in float64 over blocks.
+
+    Source: without replacement, Kool, van Hoof, Welling (2019), arXiv 1903.06059, and (2020), arXiv
+    2002.06043; drawn from the top down, which needs two uniforms a sample instead of V.
+
+    Example:
+        >>> logits = torch.tensor([[0.0, 0.0, float("-inf")]], requires_grad=True)
+        >>> drawn = sample(logits, 4, method="stratified", generator=torch.Generator())
+        >>> sorted(drawn.tokens[:, 0].tolist())
+        [0, 0, 1, 1]
+        >>> reward = (drawn.tokens == 1).float()
+        >>> (-(reward * drawn.logp).mean()).backward()
+        >>> logits.grad
+        tensor([[ 0.2500, -0.2500,  0.0000]])
+    """
+    checks.logits(logits)
+    outputs = checks.outputs(outputs, OUTPUTS)
+    shape = shape_of(_method(method), _count(num_samples), logits.shape[:-1])
+    scale = checks.temperature(temperature, logits)
+    rows = checks.mask(mask, logits)
+    shift = checks.bias(bias, logits)
+    cap = checks.softcap(softcap)
+    threshold = None
+    if not (top_k is None and top_p is None and min_p is None):
+        threshold = row_threshold(
+            logits,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            temperature=temperature,
+            bias=bias,
+            softcap=softcap,
+            mask=mask,
+        )
+    u = uniforms(shape, logits, generator, noise)
+    args = (logits, shift, cap, scale, threshold, rows, u, METHODS.index(method), num_samples)
+    entry = _entry(logits, shift, scale)
+    logp, entropy, tokens, perturbed, _ = entry(*args, "entropy" in outputs)
+    return Sample(
+        tokens,
+        logp if "logp" in outputs else None,
+        entropy if "entropy" in outputs else None,
+        perturbed if method == "without_replacement" else None,
+        threshold,
+    )
+
+
+def _entry(*differentiable: Tensor | None) -> Callable[..., Any]:
+    """The cheapest way into the op that keeps every promise, as in `token_stats`."""
+    if torch.compiler.is_compiling():
+        return _bare
+    wanted = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in differentiable
+    )
+    if not wanted and forward_ad._current_level < 0:
+        return _bare
+    return Draw.apply if torch._C._are_functorch_transforms_active() else EagerDraw.apply
+
+
+_bare = partial(call, torch.ops.pgest.sample.default)
+
+
+def _method(x: Any) -> str:
+    if x not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {x!r}")
+    return x
+
+
+def _count(x: Any) -> int:
+    if isinstance(x, bool) or not isinstance(x, int):
+        raise TypeError(f"num_samples must be an integer, got {type(x).__name__}")
+    if x < 1:
+        raise ValueError(f"num_samples must be at least 1, got {x}")
+    return x

@@ -1,0 +1,124 @@
+"""sample in torch's library: schema, what runs without a compiled kernel, fake kernel, vmap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pgest import reference
+from pgest.ops.library import define, tell_once
+from pgest.reference.rows import scaled
+
+
+def _outputs(logits: Tensor, method: int, num_samples: int, entropy: bool) -> tuple[Tensor, ...]:
+    dtype, batch = reference.statistics_dtype(logits), logits.shape[:-1]
+    shape = (num_samples, *batch)
+    perturbed = shape if reference.METHODS[method] == "without_replacement" else (0,)
+    return (
+        logits.new_empty(shape, dtype=dtype),
+        logits.new_empty(batch if entropy else (0,), dtype=dtype),
+        logits.new_empty(shape, dtype=torch.int64),
+        logits.new_empty(perturbed, dtype=torch.float64),
+        logits.new_empty((3, *batch), dtype=torch.float64),
+    )
+
+
+def _sample(
+    logits: Tensor,
+    bias: Tensor | None,
+    softcap: float,
+    temperature: Tensor | None,
+    threshold: Tensor | None,
+    mask: Tensor | None,
+    noise: Tensor,
+    method: int,
+    num_samples: int,
+    entropy: bool,
+) -> tuple[Tensor, ...]:
+    tell_once()
+    policy = (bias, softcap, temperature, threshold, mask)
+    u, _, _ = scaled(logits, None, temperature, mask, bias, softcap, threshold)
+    name = reference.METHODS[method]
+    if logits.device.type == "cpu":  # elsewhere it would synchronise
+        _check_values(u, temperature, mask, noise, num_samples if method == 3 else 1)
+    with torch.no_grad():
+        tokens, perturbed = reference.sample(logits, *policy, noise, name, num_samples)
+        stats = reference.token_stats(reference.StatsInput(u, tokens, mask=mask))
+    outputs = _outputs(logits, method, num_samples, entropy)
+    values = (stats.logp, stats.entropy if entropy else None, tokens, perturbed)
+    for output, value in zip(outputs, values, strict=False):
+        if value is not None:
+            output.copy_(value)
+    outputs[4].zero_()  # the reference's backward starts from the logits
+    return outputs
+
+
+def _check_values(
+    u: Tensor, temperature: Tensor | None, mask: Tensor | None, noise: Tensor, needed: int
+) -> None:
+    """What the CPU kernel refuses; the first row of the first complaint."""
+    live = torch.ones(u.shape[:-1], dtype=torch.bool) if mask is None else mask
+
+    def first(bad: Tensor) -> int | None:
+        rows = (live & bad).flatten().nonzero()
+        return int(rows[0]) if len(rows) else None
+
+    if temperature is not None:
+        row = first(~((temperature > 0) & temperature.isfinite()))
+        if row is not None:
+            value = temperature.flatten()[row].item()
+            raise ValueError(f"temperature must be positive and finite, got {value} in row {row}")
+    row = first(~((noise >= 0) & (noise < 1)).flatten(0, -u.dim()).all(0))
+    if row is not None:
+        raise ValueError(f"noise must be uniforms in [0, 1), got others in row {row}")
+    row = first(~u.amax(-1).isfinite())
+    if row is not None:
+        raise ValueError(
+            "logits must have a possible token in each row, and neither NaN nor +inf, got row "
+            f"{row} without"
+        )
+    possible = (u > -torch.inf).sum(-1)
+    row = first(possible < needed)
+    if row is not None:
+        raise ValueError(
+            "num_samples must be at most the number of possible tokens of each row without "
+            f"replacement, got {needed} where row {row} has {int(possible.flatten()[row])}"
+        )
+
+
+def _fake(logits: Tensor, *args: Any) -> tuple[Tensor, ...]:
+    return _outputs(logits, *args[-3:])
+
+
+def vmap(op: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+    """One more leading dimension of the logits; a bias for each element is added to them."""
+
+    def front(i: int, at: int = 0) -> Any:
+        x, dim = args[i], in_dims[i]
+        if not isinstance(x, Tensor):
+            return x
+        if dim is not None:
+            return x.movedim(dim, at)
+        return x.unsqueeze(at).expand(*x.shape[:at], info.batch_size, *x.shape[at:])
+
+    logits, bias = front(0), args[1]
+    if in_dims[1] is not None:
+        shift = front(1)
+        logits = logits.to(shift.dtype) + shift[(slice(None), *[None] * (logits.dim() - 2))]
+        bias = None
+    at = 2 if reference.METHODS[args[7]] == "without_replacement" else 1
+    rows = (front(i) for i in (2, 3, 4, 5))
+    results = op(logits, bias, *rows, front(6, at), *args[7:])
+    entropy, perturbed = (0 if args[9] else None), (1 if at == 2 else None)
+    return results, (1, entropy, 1, perturbed, 1)
+
+
+define(
+    "sample(Tensor logits, Tensor? bias, float softcap, Tensor? temperature, Tensor? threshold,"
+    " Tensor? mask, Tensor noise, int method, int num_samples, bool entropy)"
+    " -> (Tensor logp, Tensor entropy, Tensor tokens, Tensor perturbed, Tensor state)",
+    _sample,
+    _fake,
+)

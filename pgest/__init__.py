@@ -7,8 +7,10 @@ from pgest.ops import (
     TokenStats,
     backend,
     build_info,
+    gumbel_softmax,
     selective_log_softmax,
     selective_log_softmax_and_entropy,
+    straight_through,
     token_logp,
     token_stats,
 )
@@ -28,9 +30,11 @@ __all__ = [
     "distributions",
     "estimators",
     "expect",
+    "gumbel_softmax",
     "objectives",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
+    "straight_through",
     "token_logp",
     "token_stats",
 ]

@@ -13,7 +13,7 @@ import pgest
 
 # Width of the registers that each clone must compute in.
 CLONES = {"arch_x86_64_v4": "zmm", "arch_x86_64_v3": "ymm"}
-LOOPS = ("forward_rows", "backward_rows")
+LOOPS = ("forward_rows", "backward_rows", "soft_rows", "hard_rows", "jacobian_rows")
 TYPES = ("double", "float", "BFloat16", "Half")
 
 pytestmark = pytest.mark.skipif(

@@ -1,6 +1,7 @@
 """The fused ops: what is imported from `pgest` and runs on a kernel, or on `pgest.reference`."""
 
 from pgest.ops.library import backend, build_info
+from pgest.ops.relaxed import gumbel_softmax, straight_through
 from pgest.ops.stats import (
     TokenStats,
     selective_log_softmax,
@@ -13,8 +14,10 @@ __all__ = [
     "TokenStats",
     "backend",
     "build_info",
+    "gumbel_softmax",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
+    "straight_through",
     "token_logp",
     "token_stats",
 ]

@@ -4,10 +4,13 @@ from pgest import distributions, estimators, objectives
 from pgest.distributions import Bernoulli, Categorical, OneHotCategorical
 from pgest.estimators import expect
 from pgest.ops import (
+    BitStats,
     TokenStats,
     backend,
+    bit_stats,
     build_info,
     gumbel_softmax,
+    sample_bits,
     selective_log_softmax,
     selective_log_softmax_and_entropy,
     straight_through,
@@ -20,18 +23,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bernoulli",
+    "BitStats",
     "Categorical",
     "OneHotCategorical",
     "TokenStats",
     "Trace",
     "__version__",
     "backend",
+    "bit_stats",
     "build_info",
     "distributions",
     "estimators",
     "expect",
     "gumbel_softmax",
     "objectives",
+    "sample_bits",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
     "straight_through",

@@ -13,7 +13,16 @@ import pgest
 
 # Width of the registers that each clone must compute in.
 CLONES = {"arch_x86_64_v4": "zmm", "arch_x86_64_v3": "ymm"}
-LOOPS = ("forward_rows", "backward_rows", "soft_rows", "hard_rows", "jacobian_rows")
+LOOPS = (
+    "forward_rows",
+    "backward_rows",
+    "soft_rows",
+    "hard_rows",
+    "jacobian_rows",
+    "forward_bits",
+    "backward_bits",
+    "draw_bits",
+)
 TYPES = ("double", "float", "BFloat16", "Half")
 
 pytestmark = pytest.mark.skipif(

@@ -48,7 +48,7 @@ struct LogitRows {
 
 // What a range of rows refused; the first bad row wins.
 struct Refusal {
-  enum Kind { none, token, temperature, noise, one_hot, bit } kind = none;
+  enum Kind { none, token, temperature, noise, one_hot, bit, nan } kind = none;
   int64_t row = 0;
   int64_t sample = 0;
 };

@@ -23,6 +23,22 @@ def front(x: Any, dim: int | None, size: int) -> Any:
     return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
+def fronts(info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
+    """All arguments with vmap's batch dimension first."""
+    return [front(x, dim, info.batch_size) for x, dim in zip(args, in_dims, strict=True)]
+
+
+def one_by_one(apply: Rule, info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> Any:
+    """The op for each element of vmap's batch, stacked: where they share no pass."""
+    each = fronts(info, in_dims, args)
+    runs = [
+        apply(*(x[i] if isinstance(x, Tensor) else x for x in each)) for i in range(info.batch_size)
+    ]
+    if isinstance(runs[0], Tensor):
+        return torch.stack(runs)
+    return tuple(map(torch.stack, zip(*runs, strict=True)))
+
+
 def pull_back(
     closed_form: Rule, args: Sequence[Any], wanted: Sequence[int], cotangents: Sequence[Any]
 ) -> list[Tensor | None]:

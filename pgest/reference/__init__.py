@@ -8,6 +8,7 @@ H = -sum p log p, in nats. A term with p_j = 0 contributes 0, so -inf logits are
 masked rows are not read: their statistics and gradients are 0.
 """
 
+from pgest.reference.bits import bit_stats, bit_stats_backward, sample_bits
 from pgest.reference.noise import gumbel_noise, gumbel_of
 from pgest.reference.relaxed import (
     gumbel_softmax,
@@ -19,10 +20,13 @@ from pgest.reference.rows import statistics_dtype
 from pgest.reference.stats import token_stats, token_stats_backward
 
 __all__ = [
+    "bit_stats",
+    "bit_stats_backward",
     "gumbel_noise",
     "gumbel_of",
     "gumbel_softmax",
     "one_hot",
+    "sample_bits",
     "softmax_backward",
     "statistics_dtype",
     "straight_through_backward",

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from pgest import reference
 from pgest.ops.library import call
 from pgest.ops.relaxed import kernel  # noqa: F401  (defines the ops)
-from pgest.ops.rules import eager_of, front, pull_back, register
+from pgest.ops.rules import eager_of, fronts, one_by_one, pull_back, register
 
 _ops = torch.ops.pgest
 gumbel_softmax = partial(call, _ops.gumbel_softmax.default)
@@ -146,44 +146,30 @@ class JacobianProduct(Function):
         return _vmap_jacobian_product(JacobianProduct.apply, info, in_dims, *args)
 
 
-def _fronts(info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> list[Any]:
-    return [front(x, dim, info.batch_size) for x, dim in zip(args, in_dims, strict=True)]
-
-
-def _one_by_one(apply: Any, info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> Any:
-    each = _fronts(info, in_dims, args)
-    runs = [
-        apply(*(x[i] if isinstance(x, Tensor) else x for x in each)) for i in range(info.batch_size)
-    ]
-    if isinstance(runs[0], Tensor):
-        return torch.stack(runs)
-    return tuple(map(torch.stack, zip(*runs, strict=True)))
-
-
 def _vmap_gumbel_softmax(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
     """Uniforms make the batch a leading dimension; a seed numbers rows anew in each element."""
     if args[2] is None:
-        return apply(*_fronts(info, in_dims, args)), 0
-    return _one_by_one(apply, info, in_dims, args), 0
+        return apply(*fronts(info, in_dims, args)), 0
+    return one_by_one(apply, info, in_dims, args), 0
 
 
 def _vmap_hard_backward(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
     if args[2] is None:
-        return apply(*_fronts(info, in_dims, args)), (0, 0 if args[5] else None)
-    grads = _one_by_one(apply, info, in_dims, args)
+        return apply(*fronts(info, in_dims, args)), (0, 0 if args[5] else None)
+    grads = one_by_one(apply, info, in_dims, args)
     return (grads[0], grads[1] if args[5] else grads[1][0]), (0, 0 if args[5] else None)
 
 
 def _vmap_softmax_backward(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-    return apply(*_fronts(info, in_dims, args)), (0, 0 if args[3] else None)
+    return apply(*fronts(info, in_dims, args)), (0, 0 if args[3] else None)
 
 
 def _vmap_straight_through(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-    return apply(*_fronts(info, in_dims, args)), (0, 0)
+    return apply(*fronts(info, in_dims, args)), (0, 0)
 
 
 def _vmap_jacobian_product(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-    return apply(*_fronts(info, in_dims, args)), 0
+    return apply(*fronts(info, in_dims, args)), 0
 
 
 EagerGumbelSoftmax = eager_of(GumbelSoftmax)

@@ -4,14 +4,19 @@ from pgest import advantages, distributions, estimators, objectives
 from pgest.distributions import Bernoulli, Categorical, OneHotCategorical
 from pgest.estimators import expect
 from pgest.ops import (
+    BitStats,
     Sample,
     TokenStats,
     backend,
+    bit_stats,
     build_info,
+    gumbel_softmax,
     row_threshold,
     sample,
+    sample_bits,
     selective_log_softmax,
     selective_log_softmax_and_entropy,
+    straight_through,
     token_logp,
     token_stats,
 )
@@ -21,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bernoulli",
+    "BitStats",
     "Categorical",
     "OneHotCategorical",
     "Sample",
@@ -29,15 +35,19 @@ __all__ = [
     "__version__",
     "advantages",
     "backend",
+    "bit_stats",
     "build_info",
     "distributions",
     "estimators",
     "expect",
+    "gumbel_softmax",
     "objectives",
     "row_threshold",
     "sample",
+    "sample_bits",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
+    "straight_through",
     "token_logp",
     "token_stats",
 ]

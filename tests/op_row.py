@@ -44,6 +44,9 @@ class Op:
     raw_backward_args: Callable[[Inputs], tuple[Any, ...]]
     compile_backend: str = "inductor"
     slack: float = 1.0  # more roundings than others may be off where plain PyTorch is closer
+    inplace: bool = True  # whether a backward that overwrites the logits exists
+    surrogate: bool = False  # whether the gradient is not that of the forward, but `define`'s
+    sample: bool = False  # whether outputs are samples, in the logits' dtype, not statistics
 
     def inputs(
         self,
@@ -79,8 +82,9 @@ def weighted(outputs: Outputs) -> Tensor:
     """A scalar that gives every entry of every output its own upstream gradient."""
     total = outputs[0].new_zeros(())
     for i, out in enumerate(outputs):
-        weight = torch.linspace(-1 + 0.1 * i, 1, out.numel(), dtype=out.dtype).view(out.shape)
-        total = total + (weight * out).sum()
+        weight = torch.linspace(-1 + 0.1 * i, 1, out.numel(), dtype=torch.float64)
+        weight = ((64 * weight).round() / 64).to(out.dtype)  # the same numbers in every dtype
+        total = total + (weight.view(out.shape) * out).sum()
     return total
 
 

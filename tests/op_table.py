@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import rows_bits
+import rows_relaxed
 import rows_sample
 import rows_stats
 
-TABLE = (*rows_stats.ROWS, *rows_sample.ROWS)
+TABLE = (*rows_stats.ROWS, *rows_sample.ROWS, *rows_relaxed.ROWS, *rows_bits.ROWS)
 
 rows = pytest.mark.parametrize("op", TABLE, ids=[op.name for op in TABLE])
 # Rows whose first outputs are logp, entropy and lse.

@@ -62,13 +62,15 @@ def test_is_closer_to_float64_than_plain_pytorch(op: Op, dtype: torch.dtype, sca
     x = as_leaves(op.inputs(dtype, batch=(8, 16), vocab=3001, samples=2, scale=scale))
     exact = as_leaves(in_float64(x))
     ours, plain, truth = op.run(x), op.plain(x), op.define(exact)
-    assert all(out.dtype == torch.float32 for out in ours)
+    assert all(out.dtype == (dtype if op.sample else torch.float32) for out in ours)
     for a, b, c in zip(ours, plain, truth, strict=True):
-        rounding = largest(c) * torch.finfo(torch.float32).eps
+        rounding = largest(c) * torch.finfo(a.dtype).eps
         assert largest(a - c) <= max(1.1 * largest(b - c), 2 * op.slack * rounding)
     triples = (gradients(ours, x), gradients(plain, x), gradients(truth, exact))
     for a, b, c in zip(*triples, strict=True):
         rounding = largest(c) * torch.finfo(a.dtype).eps
+        if op.sample:  # of g - E[g], whose terms are up to 1 whatever their difference is
+            rounding = max(rounding, 2 * torch.finfo(torch.float32).eps)
         assert a.dtype == b.dtype
         assert largest(a - c) <= max(1.1 * largest(b - c), op.slack * rounding)
 
@@ -81,7 +83,7 @@ def test_gradients_of_first_and_second_order(op: Op, masked: bool) -> None:
     def run(*values: Tensor) -> Outputs:
         return op.run(with_values(x, values))
 
-    assert torch.autograd.gradcheck(run, differentiable(x))
+    assert op.surrogate or torch.autograd.gradcheck(run, differentiable(x))
     assert torch.autograd.gradgradcheck(run, differentiable(x))
 
 
@@ -96,7 +98,7 @@ def test_second_order_past_impossible_tokens(op: Op) -> None:
         logits = torch.where(possible, values[0], -math.inf)
         return op.run(with_values(x, (logits, *values[1:])))
 
-    assert torch.autograd.gradcheck(run, differentiable(x))
+    assert op.surrogate or torch.autograd.gradcheck(run, differentiable(x))
     assert torch.autograd.gradgradcheck(run, differentiable(x))
 
 
@@ -114,7 +116,7 @@ def test_second_order_where_the_upstream_gradient_is_zero(op: Op) -> None:
         return torch.stack(pull)
 
     expected = hessian(op.define)
-    assert largest(expected) > 0.1
+    assert largest(expected) > 0.01
     torch.testing.assert_close(hessian(op.run), expected)
 
 
@@ -142,6 +144,8 @@ def test_opcheck(op: Op) -> None:
     backward = getattr(torch.ops.pgest, op.raw_backward).default
     torch.library.opcheck(forward, op.raw_args(x))
     torch.library.opcheck(backward, op.raw_backward_args(x))
+    if not op.inplace:
+        return
     inplace = getattr(torch.ops.pgest, op.raw_backward + "_").default
     detach = (a.detach() if isinstance(a, Tensor) else a for a in op.raw_backward_args(x))
     torch.library.opcheck(inplace, tuple(detach))
@@ -232,4 +236,4 @@ def test_autocast_changes_nothing(op: Op) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = op.run(x)
     torch.testing.assert_close(inside, op.run(x), rtol=0, atol=0)
-    assert inside[0].dtype == torch.float32
+    assert inside[0].dtype == (torch.bfloat16 if op.sample else torch.float32)

@@ -20,6 +20,12 @@ LOOPS = (
     "full_backward_rows",
     "threshold_rows",
     "sample_rows",
+    "soft_rows",
+    "hard_rows",
+    "jacobian_rows",
+    "forward_bits",
+    "backward_bits",
+    "draw_bits",
 )
 TYPES = ("double", "float", "BFloat16", "Half")
 

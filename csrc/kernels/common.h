@@ -55,7 +55,10 @@ struct Refusal {
     value_token,
     row_values,
     noise,
-    possible
+    possible,
+    one_hot,
+    bit,
+    nan
   } kind = none;
   int64_t row = 0;
   int64_t sample = 0;  // or which of the row's value_tokens, or how many tokens are possible

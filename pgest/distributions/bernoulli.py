@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,7 @@ from pgest.distributions.base import (
     uniform,
     without_path,
 )
+from pgest.ops import sample_bits
 from pgest.reference import statistics_dtype
 
 
@@ -80,6 +82,9 @@ class Bernoulli(Relaxable):
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
             _check_bits(logits)
+            if noise is None and isinstance(sample_shape, Sequence) and 0 not in sample_shape:
+                draws = sample_bits(self.logits, math.prod(sample_shape), generator=generator)
+                return draws.view(*sample_shape, *self.logits.shape)
             u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
 

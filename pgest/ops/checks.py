@@ -40,25 +40,25 @@ def logits(x: Any) -> None:
         raise ValueError(f"logits must have shape [..., V] with V >= 1, got {_shape(x)}")
 
 
-def tokens(x: Any, logits: Tensor, needed: bool) -> Tensor | None:
+def tokens(x: Any, logits: Tensor, needed: bool, name: str = "tokens") -> Tensor | None:
     """Integers [...] or [S, ...] on the logits' device, as int64, or None."""
     if x is None:
         if needed:
             raise ValueError(
-                'tokens must be a tensor when outputs ask for "logp" or "rank", got None'
+                f'{name} must be a tensor when outputs ask for "logp" or "rank", got None'
             )
         return None
     if not isinstance(x, Tensor):
-        raise TypeError(f"tokens must be an integer tensor, got {type(x).__name__}")
+        raise TypeError(f"{name} must be an integer tensor, got {type(x).__name__}")
     if x.dtype not in _INTEGERS:
-        raise TypeError(f"tokens must be int64, int32, int16, int8 or uint8, got {x.dtype}")
+        raise TypeError(f"{name} must be int64, int32, int16, int8 or uint8, got {x.dtype}")
     batch = logits.shape[:-1]
     if x.shape != batch and (x.dim() != logits.dim() or x.shape[1:] != batch):
         raise ValueError(
-            f"tokens must have shape {_shape(batch)} like logits[..., 0], or "
+            f"{name} must have shape {_shape(batch)} like logits[..., 0], or "
             f"{_samples(batch)} for S samples, got {_shape(x)}"
         )
-    _same_device("tokens", x, logits)
+    _same_device(name, x, logits)
     return x if x.dtype == torch.int64 else x.to(torch.int64)
 
 
@@ -159,27 +159,27 @@ def values(x: Any, tokens: Any, logits: Tensor) -> tuple[Tensor, Tensor | None]:
     return x.to(statistics), tokens.to(torch.int64)
 
 
-def temperature(x: Any, logits: Tensor) -> Tensor | None:
+def temperature(x: Any, logits: Tensor, name: str = "temperature") -> Tensor | None:
     """None for the number 1, else float64 expanded to one entry a row."""
     if type(x) is float and x == 1:  # first: tiny inputs feel what follows
         return None
     batch = logits.shape[:-1]
     if isinstance(x, Tensor):
         if not x.dtype.is_floating_point:
-            raise TypeError(f"temperature must be a floating-point tensor, got {x.dtype}")
-        _same_device("temperature", x, logits)
+            raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
+        _same_device(name, x, logits)
         try:
             return x.to(torch.float64).expand(batch)
         except RuntimeError:
             raise ValueError(
-                f"temperature must be a number or broadcastable to {_shape(batch)} like "
+                f"{name} must be a number or broadcastable to {_shape(batch)} like "
                 f"logits[..., 0], got shape {_shape(x)}"
             ) from None
     if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"temperature must be a number or a tensor, got {type(x).__name__}")
+        raise TypeError(f"{name} must be a number or a tensor, got {type(x).__name__}")
     value = float(x)
     if not 0 < value < float("inf"):
-        raise ValueError(f"temperature must be positive and finite, got {x}")
+        raise ValueError(f"{name} must be positive and finite, got {x}")
     if value == 1:
         return None
     return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)

@@ -8,7 +8,15 @@ H = -sum p log p, in nats. A term with p_j = 0 contributes 0, so -inf logits are
 masked rows are not read: their statistics and gradients are 0.
 """
 
+from pgest.reference.bits import bit_stats, bit_stats_backward, sample_bits
 from pgest.reference.draw import METHODS, sample
+from pgest.reference.noise import gumbel_noise, gumbel_of
+from pgest.reference.relaxed import (
+    gumbel_softmax,
+    one_hot,
+    softmax_backward,
+    straight_through_backward,
+)
 from pgest.reference.rows import statistics_dtype
 from pgest.reference.stats import (
     Stats,
@@ -24,9 +32,18 @@ __all__ = [
     "Stats",
     "StatsGrads",
     "StatsInput",
+    "bit_stats",
+    "bit_stats_backward",
+    "gumbel_noise",
+    "gumbel_of",
+    "gumbel_softmax",
+    "one_hot",
     "row_threshold",
     "sample",
+    "sample_bits",
+    "softmax_backward",
     "statistics_dtype",
+    "straight_through_backward",
     "token_stats",
     "token_stats_backward",
 ]

@@ -1,0 +1,86 @@
+// gumbel_softmax and its gradients: allocation, dispatch.
+
+#include "../kernels/relaxed.h"
+
+#include "common.h"
+
+namespace pgest::ops {
+namespace {
+
+struct Input {
+  HeldRows rows;
+  NoisyRows in;
+  Optional seed, noise;
+};
+
+Input make_input(const Tensor& logits, const Optional& temperature, const Optional& seed,
+                 const Optional& noise) {
+  Input input{hold_rows(logits, std::nullopt, 0, temperature, std::nullopt, std::nullopt), {}, {}, {}};
+  static_cast<LogitRows&>(input.in) = input.rows.in;
+  input.seed = packed(seed, ScalarType::Long, 1, "seed");
+  input.noise = packed(noise, statistics_dtype(logits), logits.numel(), "noise");
+  input.in.seed = static_cast<const int64_t*>(data(input.seed));
+  input.in.uniforms = data(input.noise);
+  return input;
+}
+
+void refuse(const Refusal& refusal, const LogitRows& in) {
+  if (refusal.kind == Refusal::temperature)
+    throw std::runtime_error("pgest: tau must be positive and finite, got " +
+                             std::to_string(in.temperature[refusal.row]) + " in row " +
+                             std::to_string(refusal.row));
+  if (refusal.kind == Refusal::noise)
+    throw std::runtime_error("pgest: noise must be uniforms in [0, 1), got others in row " +
+                             std::to_string(refusal.row));
+}
+
+Tensor gumbel_softmax(Tensor logits, Optional temperature, Optional seed, Optional noise, bool hard) {
+  const Input input = make_input(logits, temperature, seed, noise);
+  Tensor out = fresh_like(logits);
+  const GumbelSoftmaxForward args{input.in, hard, out.mutable_data_ptr()};
+  refuse(over_rows(args.in.num_rows, args.in.rows.vocab, [&](int64_t begin, int64_t end) {
+           return gumbel_softmax_cpu(args, begin, end);
+         }), args.in);
+  return out;
+}
+
+std::tuple<Tensor, Tensor> run_backward(const Input& input, const Optional& soft, const Tensor& grad,
+                                        bool by_temperature) {
+  const NoisyRows& in = input.in;
+  const ScalarType dtype = input.rows.logits.scalar_type();
+  const int64_t numel = in.num_rows * in.rows.vocab;
+  const Optional held_soft = packed(soft, dtype, numel, "soft");
+  const Optional held_grad = packed(grad, dtype, numel, "grad");
+  Tensor grad_logits = fresh_like(grad);
+  Tensor grad_temperature = torch::stable::new_empty(
+      grad, by_temperature ? leading(grad) : std::vector<int64_t>{0}, ScalarType::Double);
+  SoftmaxBackward args{in, data(held_soft), data(held_grad), grad_logits.mutable_data_ptr()};
+  if (by_temperature)
+    args.grad_temperature = static_cast<double*>(grad_temperature.mutable_data_ptr());
+  refuse(over_rows(in.num_rows, in.rows.vocab, [&](int64_t begin, int64_t end) {
+           return softmax_backward_cpu(args, begin, end);
+         }), in);
+  return {grad_logits, grad_temperature};
+}
+
+std::tuple<Tensor, Tensor> gumbel_softmax_backward(Tensor soft, Tensor grad, Optional temperature,
+                                                   bool by_temperature) {
+  const Input input = make_input(soft, temperature, std::nullopt, std::nullopt);
+  return run_backward(input, soft, grad, by_temperature);
+}
+
+std::tuple<Tensor, Tensor> gumbel_softmax_hard_backward(Tensor logits, Optional temperature,
+                                                        Optional seed, Optional noise, Tensor grad,
+                                                        bool by_temperature) {
+  const Input input = make_input(logits, temperature, seed, noise);
+  return run_backward(input, std::nullopt, grad, by_temperature);
+}
+
+}  // namespace
+}  // namespace pgest::ops
+
+STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
+  m.impl("gumbel_softmax", TORCH_BOX(&pgest::ops::gumbel_softmax));
+  m.impl("gumbel_softmax_backward", TORCH_BOX(&pgest::ops::gumbel_softmax_backward));
+  m.impl("gumbel_softmax_hard_backward", TORCH_BOX(&pgest::ops::gumbel_softmax_hard_backward));
+}

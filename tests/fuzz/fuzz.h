@@ -145,5 +145,9 @@ class Case {
 // Each file beside this one that tests an op offers one such function.
 void token_stats(Random& random);
 void row_threshold(Random& random);
+void sample(Random& random);
+void gumbel_softmax(Random& random);
+void straight_through(Random& random);
+void bits_of_rows(Random& random);
 
 }  // namespace fuzz

@@ -15,7 +15,11 @@ struct Target {
   void (*run)(Random&);
 };
 
-constexpr Target kTargets[] = {{"token_stats", token_stats}, {"row_threshold", row_threshold}};
+constexpr Target kTargets[] = {
+    {"token_stats", token_stats},       {"row_threshold", row_threshold},
+    {"sample", sample},                 {"gumbel_softmax", gumbel_softmax},
+    {"straight_through", straight_through}, {"bits", bits_of_rows},
+};
 
 uint64_t current_seed = 0;
 const char* current_name = "";

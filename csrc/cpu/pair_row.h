@@ -62,6 +62,9 @@ struct PairRow {
     return wide_values ? static_cast<const A*>(values) + at
                        : load_block(static_cast<const T*>(values) + at, n, buffer);
   }
+  PGEST_INLINE bool excludes() const {
+    return by.threshold != -std::numeric_limits<A>::infinity();
+  }
   PGEST_INLINE A token(int64_t token) const { return value_of(logits, token, by); }
 };
 

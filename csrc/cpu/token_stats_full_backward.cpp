@@ -39,7 +39,8 @@ PGEST_INLINE void add_values(const A* x, const A* r, A* g, int64_t n, const Pair
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const A p = exp2_fast(clamp_bits((x[i] - c.p.pivot) * c.p.bits + c.p.offset, lowest));
-    g[i] += p == 0 ? 0 : c.value * p * r[i];
+    const A term = c.value * p * r[i];
+    g[i] += p == 0 ? 0 : term;
   }
 }
 
@@ -77,21 +78,26 @@ PGEST_INLINE double moment_of_q(const A* x, const A* y, int64_t n, const PairGra
   return sum;
 }
 
-// Times dv/dz: nothing of what the threshold excludes (x is -inf there), and of what the softcap
-// squashes 1 - tanh(w / softcap)^2, which with t = exp(-2 |w| / softcap) is 4 t / (1 + t)^2: so far from
-// 0, where the difference would cancel.
+// Times dv/dz of what the softcap squashes: 1 - tanh(w / softcap)^2, which with t = exp(-2 |w| /
+// softcap) is 4 t / (1 + t)^2: so far from 0, where the difference would cancel.
 template <class A>
-PGEST_INLINE void through_values(const A* x, const A* w, A* g, int64_t n, const Transform<A>& by) {
-  const A at_infinity = by.threshold != -std::numeric_limits<A>::infinity() ? 0 : 1;
-  const A bits = by.inverse_softcap * A(-2 * kLog2E), lowest = lowest_bits(by.softcap);
+PGEST_INLINE void through_softcap(const A* w, A* g, int64_t n, A inverse_softcap) {
+  const A bits = inverse_softcap * A(-2 * kLog2E), lowest = lowest_bits(inverse_softcap);
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const A t = exp2_fast(clamp_bits((w[i] < 0 ? -w[i] : w[i]) * bits, lowest));
     const A inverse = 1 / (1 + t), tanh = (1 - t) * inverse;
     const A slope = t > A(0.25) ? 1 - tanh * tanh : 4 * t * inverse * inverse;
-    const bool infinite = x[i] - x[i] != 0 && x[i] == x[i];
-    g[i] *= infinite ? at_infinity : slope;
+    const bool infinite = w[i] - w[i] != 0 && w[i] == w[i];
+    g[i] *= infinite ? 1 : slope;
   }
+}
+
+// Nothing reaches what the threshold excludes.
+template <class A>
+PGEST_INLINE void through_threshold(const A* x, A* g, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) g[i] = x[i] == -std::numeric_limits<A>::infinity() ? 0 : g[i];
 }
 
 struct Weighted {
@@ -139,13 +145,14 @@ struct RowBackward {
 
   // Writes the row's gradient to `out` and returns its temperature's.
   PGEST_INLINE double run(int64_t vocab, T* out, const std::vector<Weighted>& tokens,
-                          bool by_temperature, bool shaped) const {
+                          bool by_temperature) const {
     A x_buffer[kPairBlock], y_buffer[kPairBlock], r_buffer[kPairBlock], g_buffer[kPairBlock];
     const PairGradient<A> c = gradient<A>(state, up, temperature);
     const A reverse_bits = static_cast<A>(state.reverse_kl * kLog2E);
     const bool rewards = row.values && up.value != 0;
     // Written at once, unless later loops still read logits that lie there.
-    const bool direct = !kConverts<T> && !rewards && !by_temperature && !shaped;
+    const bool direct = !kConverts<T> && !rewards && !by_temperature &&
+                        !row.transformed;
     PairMoments moments{c.p.center};
     auto token = tokens.begin();
     for (int64_t at = 0; at < vocab; at += kPairBlock) {
@@ -166,7 +173,9 @@ struct RowBackward {
       }
       for (; token != tokens.end() && token->token < at + n; ++token)
         g[token->token - at] = static_cast<A>(g[token->token - at] + token->weight);
-      if (shaped) through_values(x, row.unshaped_block(at, n, y_buffer), g, n, row.by);
+      if (row.excludes()) through_threshold(x, g, n);
+      if (row.by.softcap != 0)
+        through_softcap(row.unshaped_block(at, n, y_buffer), g, n, row.by.inverse_softcap);
       if constexpr (kConverts<T>) {
         store_block(out + at, g, n);
       } else if (!direct) {
@@ -210,7 +219,6 @@ PGEST_INLINE PairUpstream upstream(const TokenStatsBackward& args, int64_t r) {
 template <class T>
 PGEST_CLONES Refusal full_backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
   const TokenStatsInput& in = args.in;
-  const bool shaped = in.softcap != 0 || in.threshold;
   std::vector<Weighted> tokens;
   for (int64_t r = begin; r < end; ++r) {
     T* out = static_cast<T*>(args.grad_logits) +
@@ -232,7 +240,7 @@ PGEST_CLONES Refusal full_backward_rows(const TokenStatsBackward& args, int64_t 
                             in.temperature ? in.temperature[r] : 1.0};
     backward.gather(in, chosen, tokens);
     const double by_temperature =
-        backward.run(in.rows.vocab, out, tokens, args.grad_temperature != nullptr, shaped);
+        backward.run(in.rows.vocab, out, tokens, args.grad_temperature != nullptr);
     if (args.grad_temperature) args.grad_temperature[r] = by_temperature;
   }
   return {};

@@ -60,7 +60,8 @@ PGEST_INLINE double block_value(const A* x, const A* r, int64_t n, A pivot, A bi
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < n; ++i) {
     const A e = exp2_fast(clamp_bits((x[i] - pivot) * bits, lowest));
-    sum += e == 0 ? 0 : e * r[i];
+    const A term = e * r[i];
+    sum += e == 0 ? 0 : term;
   }
   return sum;
 }

@@ -38,6 +38,7 @@ fuzz: build/fuzz
 bench: env
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
 	$(BIN)/python -m benchmarks.ops
+	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.estimators
 
 lint: env

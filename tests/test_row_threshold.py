@@ -206,7 +206,7 @@ def test_transforms_and_compile() -> None:
         ({"bias": torch.zeros(3)}, ValueError, "bias must have shape (9,) like the last dim"),
         ({"bias": torch.zeros(9).long()}, TypeError, "bias must be a floating-point tensor, got"),
         ({"temperature": 0.0}, ValueError, "temperature must be positive and finite, got 0.0"),
-        ({"temperature": torch.tensor([1.0, -2.0])}, ValueError, "got -2.000000 in row 1"),
+        ({"temperature": torch.tensor([1.0, -2.0])}, ValueError, "got -2.0"),
         ({"mask": torch.zeros(3)}, TypeError, "mask must be a bool tensor"),
     ],
 )

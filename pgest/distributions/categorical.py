@@ -16,7 +16,7 @@ from pgest.distributions.base import (
     uniform,
     without_path,
 )
-from pgest.ops import checks, token_logp, token_stats
+from pgest.ops import checks, sample, token_logp, token_stats
 from pgest.reference import statistics_dtype
 
 
@@ -64,9 +64,9 @@ class Categorical(_Softmax):
         TypeError, ValueError: logits that are not floating point [..., V], or `event_dims` that
             they do not have.
 
-    Memory: drawing makes two temporaries of 12 bytes a logit together (16 for float64), whatever
-    the number of samples, and about 24 bytes a token; `log_prob` is `pgest.token_logp`, three
-    numbers a row.
+    Memory: drawing is `pgest.sample`, some 24 bytes a token (in compiled code, under torch.func and
+    on other devices two temporaries of 12 bytes a logit together, 16 for float64); `log_prob` is
+    `pgest.token_logp`, three numbers a row.
 
     Example:
         >>> tokens = Categorical(torch.tensor([[0.0, float("-inf")]]))
@@ -205,8 +205,9 @@ def draw_tokens(
 ) -> Tensor:
     """Tokens [*sample_shape, ...] of rows of logits [..., V], one uniform each, detached.
 
-    The token is the first whose cumulative probability exceeds the uniform. Sums are float64: in
-    float32 a vocabulary of 100,000 tokens would lose its rare ones.
+    The token is the first whose cumulative probability exceeds the uniform: `pgest.sample` in eager
+    code on the CPU. Elsewhere plain PyTorch, since rows without a token are no error there; sums
+    are float64, because in float32 a vocabulary of 100,000 tokens would lose its rare ones.
 
     Raises:
         ValueError: a row of NaN, +inf or only -inf, in eager code on the CPU. Elsewhere the last
@@ -215,11 +216,14 @@ def draw_tokens(
     rows = logits.shape[:-1]
     with torch.no_grad():
         u = uniform(sample_shape, rows, logits, torch.float64, generator, noise)
+        draws = torch.Size(sample_shape).numel()
+        u = u.to(torch.float64).reshape(draws, *rows)
+        if readable(logits) and draws > 0:
+            return sample(logits, draws, noise=u).tokens.reshape(*sample_shape, *rows)
         cumulative = logits.softmax(-1, statistics_dtype(logits)).cumsum(-1, dtype=torch.float64)
         total = cumulative[..., -1:]
         _check_rows(total)
-        draws = torch.Size(sample_shape).numel()
-        u = u.to(torch.float64).reshape(draws, *rows).movedim(0, -1)
+        u = u.movedim(0, -1)
         # Rounding must not carry a uniform to the total: behind it no token has a probability.
         below = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
         tokens = torch.searchsorted(cumulative, below.contiguous(), right=True)

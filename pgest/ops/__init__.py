@@ -1,6 +1,7 @@
 """The fused ops: what is imported from `pgest` and runs on a kernel, or on `pgest.reference`."""
 
 from pgest.ops.library import backend, build_info
+from pgest.ops.linear import linear_objective, linear_token_stats
 from pgest.ops.stats import (
     TokenStats,
     selective_log_softmax,
@@ -13,6 +14,8 @@ __all__ = [
     "TokenStats",
     "backend",
     "build_info",
+    "linear_objective",
+    "linear_token_stats",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
     "token_logp",

@@ -8,7 +8,14 @@ H = -sum p log p, in nats. A term with p_j = 0 contributes 0, so -inf logits are
 masked rows are not read: their statistics and gradients are 0.
 """
 
+from pgest.reference.linear import linear_objective, linear_token_stats
 from pgest.reference.rows import statistics_dtype
 from pgest.reference.stats import token_stats, token_stats_backward
 
-__all__ = ["statistics_dtype", "token_stats", "token_stats_backward"]
+__all__ = [
+    "linear_objective",
+    "linear_token_stats",
+    "statistics_dtype",
+    "token_stats",
+    "token_stats_backward",
+]

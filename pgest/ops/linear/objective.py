@@ -1,0 +1,195 @@
+"""`linear_objective`: a loss of tokens from hidden states, at the cost of three products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+
+from pgest.ops import checks
+from pgest.ops.linear import checks as linear_checks
+from pgest.ops.linear.api import named
+from pgest.ops.linear.gradients import Wanted
+from pgest.ops.linear.kernel import flat
+from pgest.ops.linear.loss import Loss
+from pgest.ops.linear.terms import Objective, Terms
+from pgest.ops.stats.api import OUTPUTS, TokenStats
+
+
+@overload
+def linear_objective(
+    hidden: Tensor,
+    weight: Tensor,
+    tokens: Tensor | None,
+    objective: Objective,
+    *rows: Tensor,
+    outputs: Sequence[str] = ...,
+    bias: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    mask: Tensor | None = ...,
+    normalizer: float | Tensor = ...,
+    return_stats: Literal[False] = ...,
+    chunk_rows: int | None = ...,
+    accumulate: str = ...,
+    check: bool = ...,
+) -> Tensor: ...
+
+
+@overload
+def linear_objective(
+    hidden: Tensor,
+    weight: Tensor,
+    tokens: Tensor | None,
+    objective: Objective,
+    *rows: Tensor,
+    outputs: Sequence[str] = ...,
+    bias: Tensor | None = ...,
+    temperature: float | Tensor = ...,
+    mask: Tensor | None = ...,
+    normalizer: float | Tensor = ...,
+    return_stats: Literal[True],
+    chunk_rows: int | None = ...,
+    accumulate: str = ...,
+    check: bool = ...,
+) -> tuple[Tensor, TokenStats]: ...
+
+
+def linear_objective(
+    hidden: Tensor,
+    weight: Tensor,
+    tokens: Tensor | None,
+    objective: Objective,
+    *rows: Tensor,
+    outputs: Sequence[str] = ("logp",),
+    bias: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    mask: Tensor | None = None,
+    normalizer: float | Tensor = 1.0,
+    return_stats: bool = False,
+    chunk_rows: int | None = None,
+    accumulate: str = "full",
+    check: bool = False,
+) -> Tensor | tuple[Tensor, TokenStats]:
+    """Any loss of tokens on top of a linear head, its gradients made with the loss itself.
+
+        loss = (1 / normalizer) sum over tokens of mask objective(stats, *rows)
+
+    A chunk of rows at a time: logits, statistics, the objective and its gradient, and from that the
+    gradients of hidden and weight. Three products [N, D] x [D, V] in all, where
+    `linear_token_stats` takes four; the backward only scales.
+
+    Args:
+        hidden, weight, tokens, bias, temperature, mask: as in `linear_token_stats`.
+        objective: `objective(stats, *rows)` gives one loss for each token, in plain PyTorch, as the
+            functions of `pgest.objectives` do. It sees a chunk of the rows that are not masked,
+            flat: `stats.logp` and rows are [R], or [S, R] for S tokens a row, `stats.entropy` and
+            the like [R]. A token's loss must depend on its own row alone: anything across rows, a
+            mean or a sequence's ratio, would depend on the chunks (see `check`). For that, take
+            `linear_token_stats` and any loss.
+        rows: what the objective needs beside the statistics, broadcastable to `tokens`: weights,
+            old log-probabilities, masks. They may require gradients.
+        outputs: the statistics that the objective reads.
+        normalizer: what the sum is divided by, a number or a tensor of one element, detached.
+        return_stats: also return the statistics, detached, for logging.
+        chunk_rows, accumulate: as in `linear_token_stats`.
+        check: evaluate the objective a second time on half of each chunk, and refuse one that
+            gives those rows other losses then.
+
+    Returns:
+        The loss, a scalar float32 (float64 for float64 inputs), or (loss, statistics). It is
+        differentiable once in hidden, weight, bias, temperature and rows. Under `torch.no_grad()`,
+        or if nothing requires a gradient, none is made.
+
+    Raises:
+        ValueError, TypeError: as `linear_token_stats`; for an objective that returns another
+            shape, a constant, or needs a gradient for a tensor that is not among `rows`; for
+            `create_graph=True` and torch.func.
+
+    Memory beyond inputs and returned gradients is that of `linear_token_stats`; gradients of half
+    types are scaled by 1 / normalizer before they are rounded. `torch.compile` breaks its graph
+    here.
+
+    Example:
+        >>> hidden = torch.zeros(3, 2, requires_grad=True)
+        >>> weight, tokens = torch.eye(4, 2), torch.tensor([0, 1, 2])
+        >>> reward = torch.tensor([1.0, 0.0, -1.0])
+        >>> loss = linear_objective(hidden, weight, tokens, lambda s, r: -r * s.logp, reward)
+        >>> loss.backward()
+        >>> hidden.grad[0].tolist()
+        [-0.75, 0.25]
+    """
+    if torch._C._are_functorch_transforms_active():
+        raise ValueError(
+            "linear_objective does not support torch.func: its gradients are made in the forward; "
+            "take linear_token_stats and the loss on top of it"
+        )
+    outputs = checks.outputs(outputs, OUTPUTS)
+    args = linear_checks.arguments(
+        hidden,
+        weight,
+        tokens,
+        outputs,
+        bias=bias,
+        temperature=temperature,
+        mask=mask,
+        chunk_rows=chunk_rows,
+        accumulate=accumulate,
+    )
+    extras = _extras(rows, args[0], args[3])
+    wanted = [torch.is_grad_enabled() and _requires_grad(args[i]) for i in (0, 1, 2, 4)]
+    terms = Terms(
+        objective,
+        outputs,
+        _normalizer(normalizer, args[0]),
+        Wanted(*wanted),
+        tuple(torch.is_grad_enabled() and x.requires_grad for x in extras),
+        check,
+    )
+    loss, *stats = _apply(terms, *args, *extras)
+    return (loss, named(stats, outputs)) if return_stats else loss
+
+
+@torch.compiler.disable
+def _apply(*args: Any) -> tuple[Tensor, ...]:
+    return Loss.apply(*args)
+
+
+def _extras(rows: tuple[Any, ...], hidden: Tensor, tokens: Tensor | None) -> list[Tensor]:
+    """One value a token, flat over rows."""
+    shape = hidden.shape[:-1] if tokens is None else tokens.shape
+    extras = []
+    for i, row in enumerate(rows):
+        name = f"rows[{i}]"
+        checks.tensor(name, row)
+        if row.device != hidden.device:
+            raise ValueError(f"{name} must be on {hidden.device} like hidden, got {row.device}")
+        try:
+            row = row.expand(shape)
+        except RuntimeError:
+            raise ValueError(
+                f"{name} must be broadcastable to {tuple(shape)}, one for each token, "
+                f"got {tuple(row.shape)}"
+            ) from None
+        extras.append(flat(row, hidden.dim() - 1))
+    return extras
+
+
+def _normalizer(x: Any, hidden: Tensor) -> Tensor:
+    if isinstance(x, Tensor):
+        if x.numel() != 1 or x.is_complex():
+            raise ValueError(
+                f"normalizer must be a number or a tensor of one, got shape {tuple(x.shape)}"
+            )
+        if x.requires_grad:
+            raise ValueError("normalizer must not require a gradient: it divides detached sums")
+        return x.to(hidden.device, torch.float64).reshape(())
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"normalizer must be a number or a tensor, got {type(x).__name__}")
+    return torch.tensor(float(x), dtype=torch.float64, device=hidden.device)
+
+
+def _requires_grad(x: Tensor | None) -> bool:
+    return x is not None and x.requires_grad

@@ -57,6 +57,7 @@ def linear_objective(
 ) -> tuple[Tensor, TokenStats]: ...
 
 
+@torch.compiler.disable
 def linear_objective(
     hidden: Tensor,
     weight: Tensor,
@@ -148,13 +149,8 @@ def linear_objective(
         tuple(torch.is_grad_enabled() and x.requires_grad for x in extras),
         check,
     )
-    loss, *stats = _apply(terms, *args, *extras)
+    loss, *stats = Loss.apply(terms, *args, *extras)
     return (loss, named(stats, outputs)) if return_stats else loss
-
-
-@torch.compiler.disable
-def _apply(*args: Any) -> tuple[Tensor, ...]:
-    return Loss.apply(*args)
 
 
 def _extras(rows: tuple[Any, ...], hidden: Tensor, tokens: Tensor | None) -> list[Tensor]:

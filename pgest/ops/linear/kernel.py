@@ -100,14 +100,11 @@ def _with_gradient(rows: Rows, grads: list[Tensor | None]) -> Tensor | None:
 
 
 def _fake_backward(*args: Any) -> tuple[Tensor, ...]:
-    hidden, weight, bias = args[:3]
-    wanted = Wanted(*args[-1])
-    nothing = hidden.new_empty(0)
-    return (
-        hidden.new_empty(hidden.shape) if wanted.hidden else nothing,
-        weight.new_empty(weight.shape) if wanted.weight else nothing,
-        bias.new_empty(bias.shape) if wanted.bias else nothing,
-        hidden.new_empty(hidden.shape[:-1], dtype=torch.float64) if wanted.temperature else nothing,
+    hidden, weight, bias, _, temperature = args[:5]
+    like = (hidden, weight, bias, temperature)
+    return tuple(
+        x.new_empty(x.shape) if wanted else hidden.new_empty(0)
+        for x, wanted in zip(like, args[-1], strict=True)
     )
 
 

@@ -81,7 +81,7 @@ def errors(who: str, case: dict[str, Any]) -> dict[str, float]:
 
 
 def takes_part(who: str, case: dict[str, Any]) -> bool:
-    return who == BARE or PEERS[who].entropy or not case["entropy"]
+    return who == BARE or PEERS[who].entropy or not case["with_entropy"]
 
 
 def sweep(cases: list[dict[str, Any]], budget_s: float) -> list[dict[str, Any]]:
@@ -116,11 +116,11 @@ def _numbers(case: dict[str, Any], measured: Measured) -> dict[str, Any]:
 def report(rows: list[dict[str, Any]]) -> str:
     """A table for each case: time, ratio to the bare products, memory, errors."""
     parts = []
-    for case in {tuple((k, r[k]) for k in ("n", "d", "v", "dtype", "entropy")) for r in rows}:
+    for case in {tuple((k, r[k]) for k in ("n", "d", "v", "dtype", "with_entropy")) for r in rows}:
         mine = [r for r in rows if all(r[k] == v for k, v in case)]
         facts = dict(case)
         bare = next(r["seconds"] for r in mine if r["who"] == BARE)
-        loss = "-logp - 0.01 entropy" if facts["entropy"] else "-logp"
+        loss = "-logp - 0.01 entropy" if facts["with_entropy"] else "-logp"
         parts.append(
             f"## hidden [{facts['n']}, {facts['d']}], V = {facts['v']}, {facts['dtype']}: {loss}"
         )
@@ -179,7 +179,7 @@ def main() -> None:
         return
     size = QUICK if options.quick else SIZE
     works = [("float32", False), ("float32", True), ("bfloat16", True)]
-    cases = [{**size, "dtype": dtype, "entropy": entropy} for dtype, entropy in works]
+    cases = [{**size, "dtype": dtype, "with_entropy": entropy} for dtype, entropy in works]
     print(write(sweep(cases, 1.0 if options.quick else 60.0), options.out))
 
 

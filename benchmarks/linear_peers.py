@@ -147,4 +147,4 @@ def inputs(case: dict[str, Any]) -> Inputs:
     weight = torch.randn(case["v"], case["d"], generator=generator) * case["d"] ** -0.5
     tokens = torch.randint(case["v"], (case["n"],), generator=generator)
     hidden, weight = (x.to(dtype).requires_grad_() for x in (hidden, weight))
-    return Inputs(hidden, weight, tokens, case["entropy"])
+    return Inputs(hidden, weight, tokens, case["with_entropy"])

@@ -48,11 +48,21 @@ class Example:
         stats = pgest.linear_token_stats(self.hidden, self.weight, self.tokens, **given)
         return tuple(s for s in stats if s is not None)
 
-    def define(self) -> tuple[Tensor, ...]:
+    def define(self, softcap: float = 0.0, **options: Any) -> tuple[Tensor, ...]:
         """Its definition."""
-        options = {"bias": self.bias, "temperature": self.temperature, "mask": self.mask}
-        found = reference.linear_token_stats(self.hidden, self.weight, self.tokens, **options)
-        return tuple(s for s in found if s is not None)
+        found = self.defined(softcap, **options)
+        return tuple(getattr(found, name) for name in STATS)
+
+    def defined(self, softcap: float = 0.0, **options: Any) -> reference.Stats:
+        """Every statistic of the definition."""
+        given = reference.StatsInput(
+            self.hidden,
+            self.tokens,
+            softcap=softcap,
+            temperature=self.temperature.expand(self.hidden.shape[:-1]),
+            mask=self.mask,
+        )
+        return reference.linear_token_stats(self.hidden, self.weight, given, self.bias, **options)
 
 
 def example(

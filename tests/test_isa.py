@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = ("test_ops.py", "test_token_stats.py", "test_grad_inplace.py")
-CHECKS = "definition or closer or extreme or duplicate or chosen or same_bits"
+FILES = ("test_ops.py", "test_token_stats.py", "test_grad_inplace.py", "test_full_stats.py")
+CHECKS = "definition or closer or extreme or duplicate or chosen or same_bits or rise"
 
 pytestmark = [
     pytest.mark.slow,

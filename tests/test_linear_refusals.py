@@ -15,8 +15,11 @@ from torch import Tensor
 
 import pgest
 from pgest import TokenStats
+from pgest.ops.linear import checks
+from pgest.ops.linear.checks import OUTPUTS
 
 HIDDEN, WEIGHT, TOKENS = torch.zeros(2, 3, 4), torch.zeros(5, 4), torch.zeros(2, 3).long()
+KL: dict[str, Any] = {"outputs": ("kl",)}
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"hidden": 1}, TypeError, "hidden must be a tensor, got int"),
     ({"hidden": TOKENS}, TypeError, "hidden must be float32, .* got torch.int64"),
@@ -28,9 +31,30 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"weight": torch.zeros(4)}, ValueError, r"weight must have shape \[V, 4\].* got \(4,\)"),
     ({"weight": WEIGHT.double()}, TypeError, "weight must be torch.float32 like hidden.*float64"),
     ({"weight": WEIGHT.to("meta")}, ValueError, "weight must be on cpu like hidden, got meta"),
-    ({"bias": 0.5}, TypeError, "bias must be a tensor, got float"),
+    ({"bias": 0.5}, TypeError, "bias must be a floating-point tensor, got float"),
     ({"bias": torch.zeros(4)}, ValueError, r"bias must have shape \(5,\).* got \(4,\)"),
-    ({"bias": torch.zeros(5).half()}, TypeError, "bias must be torch.float32 like hidden"),
+    ({"softcap": -1.0}, ValueError, "softcap must be positive and finite, got -1"),
+    ({"threshold": "all"}, TypeError, "threshold must be a number or a tensor, got str"),
+    ({"outputs": ("value",)}, ValueError, "outputs must be names from .* got 'value'"),
+    ({"outputs": ("kl",)}, ValueError, "reference must be .* got None"),
+    (KL | {"reference": (HIDDEN,)}, ValueError, "reference must be .* got tuple"),
+    (KL | {"reference": (HIDDEN[0], WEIGHT)}, ValueError, r"reference hidden .* got hidden \(3, 4"),
+    (KL | {"reference": (HIDDEN, WEIGHT[1:])}, ValueError, r"must make logits \(2, 3, 5\) like"),
+    (
+        KL | {"reference": (HIDDEN, WEIGHT[:, 1:])},
+        ValueError,
+        r"reference weight must have shape \[V, 4\]",
+    ),
+    (
+        KL | {"reference": (HIDDEN.double(), WEIGHT.double())},
+        TypeError,
+        "reference hidden and weight must be torch.float32 on cpu like hidden",
+    ),
+    (
+        KL | {"reference": (HIDDEN, WEIGHT.clone().requires_grad_())},
+        ValueError,
+        "reference weight must not require a gradient",
+    ),
     ({"tokens": TOKENS[0]}, ValueError, r"tokens must have shape \(2, 3\) .* got \(3,\)"),
     ({"tokens": TOKENS.float()}, TypeError, "tokens must be int64"),
     ({"tokens": TOKENS + 5}, ValueError, r"tokens must be in \[0, 5\).* got 5"),
@@ -143,8 +167,7 @@ def test_rows_and_normalizer_are_checked() -> None:
 
 def test_second_derivatives_are_refused() -> None:
     x = example()
-    stats = pgest.linear_token_stats(x.hidden, x.weight, x.tokens)
-    (grad,) = torch.autograd.grad(weighted(tuple(stats)), x.hidden, create_graph=True)  # type: ignore[arg-type]
+    (grad,) = torch.autograd.grad(weighted(x.run()), x.hidden, create_graph=True)
     with pytest.raises(ValueError, match="linear_token_stats has no second derivative"):
         grad.sum().backward()
     loss = pgest.linear_objective(x.hidden, x.weight, x.tokens, minus_logp)
@@ -173,14 +196,31 @@ def test_transforms() -> None:
 
 def test_opcheck() -> None:
     x = example(samples=2, masked=True)
-    args: Any = (x.hidden, x.weight, x.bias, x.tokens, x.temperature, x.mask, True, 4, True)
+    args: Any = checks.arguments(
+        x.hidden,
+        x.weight,
+        x.tokens,
+        OUTPUTS,
+        bias=x.bias,
+        softcap=3.0,
+        temperature=x.temperature,
+        threshold=-9.0,
+        mask=x.mask,
+        reference=(x.hidden.detach(), x.weight.detach() * 2),
+        chunk_rows=4,
+        accumulate="full",
+    )
+    args = tuple(
+        a.detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a for a in args
+    )
     torch.library.opcheck(torch.ops.pgest.linear_token_stats.default, args)
-    state = torch.ops.pgest.linear_token_stats(*args)[3].detach()
-    grads = [torch.ones_like(s) for s in x.run()]
+    *results, state = torch.ops.pgest.linear_token_stats(*args)
+    grads = [torch.ones_like(r) if r.is_floating_point() else None for r in results]
     backward = torch.ops.pgest.linear_token_stats_backward.default
     args = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)  # no second derivative
     for wanted in ([True] * 4, [True, False, False, True]):
-        torch.library.opcheck(backward, (*args, state, *grads, wanted))
+        spread = [*grads[:5], None]  # no "value"
+        torch.library.opcheck(backward, (*args, state.detach(), *spread, wanted))
 
 
 # The compiler's caches on disk do not know when an op's own shapes change.
@@ -191,7 +231,7 @@ def test_compiles_to_one_graph() -> None:
 
     def loss(hidden: Tensor, weight: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         stats = pgest.linear_token_stats(hidden * 1.5, weight, tokens, mask=mask, outputs=STATS)
-        return weighted(tuple(stats))  # type: ignore[arg-type]
+        return weighted(tuple(s for s in stats if s is not None))
 
     compiled = torch.compile(loss, fullgraph=True)
     for batch in ((2, 3), (4, 3), (5, 6)):  # the second call makes shapes dynamic

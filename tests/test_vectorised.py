@@ -13,7 +13,7 @@ import pgest
 
 # Width of the registers that each clone must compute in.
 CLONES = {"arch_x86_64_v4": "zmm", "arch_x86_64_v3": "ymm"}
-LOOPS = ("forward_rows", "backward_rows")
+LOOPS = ("forward_rows", "backward_rows", "full_forward_rows", "full_backward_rows")
 TYPES = ("double", "float", "BFloat16", "Half")
 
 pytestmark = pytest.mark.skipif(
@@ -41,7 +41,9 @@ def test_hot_loops_use_the_full_register(
     assembly: dict[str, str], clone: str, loop: str, kind: str
 ) -> None:
     names = [
-        n for n in assembly if loop in n and clone in n and f"{kind}>" in n and "cold" not in n
+        n
+        for n in assembly
+        if f"::{loop}<" in n and clone in n and f"{kind}>" in n and "cold" not in n
     ]
     assert names, f"no clone {clone} of {loop} for {kind}"
     for name in names:

@@ -7,13 +7,11 @@
 
 #include "../kernels/token_stats.h"
 #include "../row.h"
+#include "chosen.h"
 #include "simd.h"
 
 namespace pgest {
 namespace {
-
-template <class T>
-using Acc = typename Accumulate<T>::type;
 
 template <class T>
 PGEST_INLINE void load_one(const T* block, int64_t i, Acc<T>* buffer, Acc<T>& m) {
@@ -92,9 +90,9 @@ PGEST_INLINE RowSums row_sums(const T* row, int64_t vocab, double bits) {
 template <bool kEntropy, class T>
 PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, int64_t end) {
   const TokenStatsInput& in = args.in;
-  auto* logp_out = static_cast<Acc<T>*>(args.logp_out);
-  auto* entropy_out = static_cast<Acc<T>*>(args.entropy_out);
-  auto* lse_out = static_cast<Acc<T>*>(args.lse_out);
+  auto* logp_out = static_cast<Acc<T>*>(args.out[kLogp]);
+  auto* entropy_out = static_cast<Acc<T>*>(args.out[kEntropy]);
+  auto* lse_out = static_cast<Acc<T>*>(args.out[kLse]);
   for (int64_t r = begin; r < end; ++r) {
     const bool live = !in.mask || in.mask[r];
     const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
@@ -108,7 +106,7 @@ PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, 
       if (live && (token < 0 || token >= in.rows.vocab)) return {Refusal::token, r, s};
       logp_out[at] = live ? token_logp(value(row[token]), state, temperature) : 0;
     }
-    lse_out[r] = static_cast<Acc<T>>(live ? lse_of(state, temperature) : 0);
+    if (lse_out) lse_out[r] = static_cast<Acc<T>>(live ? lse_of(state, temperature) : 0);
     if (kEntropy) entropy_out[r] = static_cast<Acc<T>>(state.entropy);
     args.state_out[r] = state.pivot;
     args.state_out[in.num_rows + r] = state.log_s0;
@@ -116,23 +114,6 @@ PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, 
   }
   return {};
 }
-
-// The row's weights by chosen token.
-template <class A>
-struct Chosen {
-  const TokenStatsInput& in;
-  const A* grad_logp;
-  int64_t row;
-
-  PGEST_INLINE int64_t count() const { return grad_logp ? in.num_samples : 0; }
-  PGEST_INLINE int64_t token(int64_t s) const { return in.tokens[s * in.num_rows + row]; }
-  PGEST_INLINE double weight(int64_t s) const { return grad_logp[s * in.num_rows + row]; }
-  PGEST_INLINE bool silent() const {
-    for (int64_t s = 0; s < count(); ++s)
-      if (weight(s) != 0) return false;
-    return true;
-  }
-};
 
 // p_j (slope * log2 p_j + base) of one logit, and the moments of log2 p where T needs them.
 template <bool kEntropy, bool kTemperature, class A>
@@ -214,14 +195,14 @@ template <bool kEntropy, bool kTemperature, class T>
 PGEST_CLONES Refusal backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
   using A = Acc<T>;
   const TokenStatsInput& in = args.in;
-  const auto* grad_entropy = static_cast<const A*>(args.grad_entropy);
-  const auto* grad_lse = static_cast<const A*>(args.grad_lse);
+  const auto* grad_entropy = static_cast<const A*>(args.grad[kEntropy]);
+  const auto* grad_lse = static_cast<const A*>(args.grad[kLse]);
   ChosenGradients<A> chosen_gradients;
   for (int64_t r = begin; r < end; ++r) {
     const int64_t offset = in.rows.offset(r);
     const T* row = static_cast<const T*>(in.logits) + offset;
     T* out = static_cast<T*>(args.grad_logits) + (args.inplace ? offset : r * in.rows.vocab);
-    const Chosen<A> chosen{in, static_cast<const A*>(args.grad_logp), r};
+    const Chosen<A> chosen{in, static_cast<const A*>(args.grad[kLogp]), r};
     RowUpstream up;
     if (kEntropy) up.entropy = grad_entropy[r];
     if (grad_lse) up.lse = grad_lse[r];
@@ -259,13 +240,13 @@ PGEST_CLONES Refusal backward_rows(const TokenStatsBackward& args, int64_t begin
 
 template <class T>
 Refusal forward(const TokenStatsForward& args, int64_t begin, int64_t end) {
-  return args.entropy ? forward_rows<true, T>(args, begin, end)
+  return args.out[kEntropy] ? forward_rows<true, T>(args, begin, end)
                       : forward_rows<false, T>(args, begin, end);
 }
 
 template <class T>
 Refusal backward(const TokenStatsBackward& args, int64_t begin, int64_t end) {
-  if (args.grad_entropy)
+  if (args.grad[kEntropy])
     return args.grad_temperature ? backward_rows<true, true, T>(args, begin, end)
                                  : backward_rows<true, false, T>(args, begin, end);
   return args.grad_temperature ? backward_rows<false, true, T>(args, begin, end)

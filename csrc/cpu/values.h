@@ -46,8 +46,8 @@ PGEST_INLINE A tanh_fast(A x) {
 
 // softcap * tanh(x / softcap); infinite logits are not squashed, so that -inf stays impossible.
 template <class A>
-PGEST_INLINE A squash(A x, A softcap, A inverse_softcap) {
-  const A squashed = softcap * tanh_fast(x * inverse_softcap);
+PGEST_INLINE A squash(A x, A softcap) {
+  const A squashed = softcap * tanh_fast(x / softcap);  // divided: one rounding less
   const bool infinite = x - x != 0 && x == x;
   return infinite ? x : squashed;
 }
@@ -69,7 +69,7 @@ PGEST_INLINE const typename Accumulate<T>::type* load_values(
   }
   if (by.softcap != 0) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) buffer[i] = squash(buffer[i], by.softcap, by.inverse_softcap);
+    for (int64_t i = 0; i < n; ++i) buffer[i] = squash(buffer[i], by.softcap);
   }
   if (by.threshold != -std::numeric_limits<A>::infinity()) {
 #pragma omp simd

@@ -48,9 +48,9 @@ struct LogitRows {
 
 // What a range of rows refused; the first bad row wins.
 struct Refusal {
-  enum Kind { none, token, temperature } kind = none;
+  enum Kind { none, token, temperature, value_token } kind = none;
   int64_t row = 0;
-  int64_t sample = 0;
+  int64_t sample = 0;  // or which of the row's value_tokens
 };
 
 // Asks the operating system to back fresh memory with huge pages: page faults, not stores, are

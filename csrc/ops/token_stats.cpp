@@ -2,6 +2,8 @@
 
 #include "../kernels/token_stats.h"
 
+#include <array>
+
 #include "common.h"
 
 namespace pgest::ops {
@@ -10,12 +12,44 @@ namespace {
 struct Input {
   HeldRows rows;
   TokenStatsInput in;
-  Optional tokens;
+  Optional tokens, reference, values, value_tokens;
 };
 
-Input make_input(const Tensor& logits, const Optional& tokens, const Optional& temperature,
-                 const Optional& mask) {
-  Input input{hold_rows(logits, std::nullopt, 0, temperature, std::nullopt, mask), {}, std::nullopt};
+// Rows that are read beside the logits, with strides of their own.
+Optional beside(const Optional& t, const Tensor& logits, const char* name, Rows& rows) {
+  if (!t) return std::nullopt;
+  if (t->dim() != logits.dim() || t->numel() != logits.numel() || !t->is_cpu())
+    throw std::runtime_error(std::string("pgest: ") + name + " must have the shape of logits");
+  if (rows_of(*t, rows)) return t;
+  Tensor copy = torch::stable::contiguous(*t);
+  rows_of(copy, rows);
+  return copy;
+}
+
+void hold_values(Input& input, const Tensor& logits, const Optional& values,
+                 const Optional& value_tokens) {
+  TokenStatsInput& in = input.in;
+  if (!values) return;
+  if (value_tokens) {
+    in.num_values = value_tokens->size(value_tokens->dim() - 1);
+    const int64_t numel = in.num_rows * in.num_values;
+    input.value_tokens = packed(value_tokens, ScalarType::Long, numel, "value_tokens");
+    input.values = packed(values, statistics_dtype(logits), numel, "values");
+  } else {
+    input.values = beside(values, logits, "values", in.value_rows);
+    in.values_dtype = dtype_of(*values);
+    if (in.values_dtype != in.dtype && values->scalar_type() != statistics_dtype(logits))
+      throw std::runtime_error("pgest: values have the wrong dtype");
+  }
+  in.values = data(input.values);
+  in.value_tokens = static_cast<const int64_t*>(data(input.value_tokens));
+}
+
+Input make_input(const Tensor& logits, const Optional& tokens, const Optional& bias, double softcap,
+                 const Optional& temperature, const Optional& threshold, const Optional& mask,
+                 const Optional& reference_logits, const Optional& values,
+                 const Optional& value_tokens) {
+  Input input{hold_rows(logits, bias, softcap, temperature, threshold, mask), {}, {}, {}, {}, {}};
   TokenStatsInput& in = input.in;
   static_cast<LogitRows&>(in) = input.rows.in;
   if (tokens) {
@@ -23,97 +57,136 @@ Input make_input(const Tensor& logits, const Optional& tokens, const Optional& t
     input.tokens = packed(tokens, ScalarType::Long, in.num_samples * in.num_rows, "tokens");
     in.tokens = static_cast<const int64_t*>(data(input.tokens));
   }
+  if (reference_logits) {
+    input.reference = beside(reference_logits, logits, "reference_logits", in.reference_rows);
+    if (dtype_of(*reference_logits) != in.dtype)
+      throw std::runtime_error("pgest: reference_logits must have the dtype of logits");
+    in.reference_logits = data(input.reference);
+  }
+  hold_values(input, logits, values, value_tokens);
   return input;
+}
+
+void refuse_token(const char* name, int64_t token, const Refusal& refusal, const TokenStatsInput& in,
+                  bool many) {
+  throw std::runtime_error(std::string("pgest: ") + name + " must be in [0, " +
+                           std::to_string(in.rows.vocab) +
+                           ") like the last dimension of logits, got " + std::to_string(token) +
+                           " in row " + std::to_string(refusal.row) +
+                           (many ? ", sample " + std::to_string(refusal.sample) : ""));
 }
 
 void refuse(const Refusal& refusal, const TokenStatsInput& in) {
   refuse_temperature(refusal, in);
-  if (refusal.kind != Refusal::token) return;
-  const int64_t token = in.tokens[refusal.sample * in.num_rows + refusal.row];
-  throw std::runtime_error("pgest: tokens must be in [0, " + std::to_string(in.rows.vocab) +
-                           ") like the last dimension of logits, got " + std::to_string(token) +
-                           " in row " + std::to_string(refusal.row) +
-                           (in.num_samples > 1 ? ", sample " + std::to_string(refusal.sample) : ""));
+  if (refusal.kind == Refusal::token)
+    refuse_token("tokens", in.tokens[refusal.sample * in.num_rows + refusal.row], refusal, in,
+                 in.num_samples > 1);
+  if (refusal.kind == Refusal::value_token)
+    refuse_token("value_tokens", in.value_tokens[refusal.row * in.num_values + refusal.sample],
+                 refusal, in, false);
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor> token_stats(Tensor logits, Optional tokens,
-                                                       Optional temperature, Optional mask,
-                                                       bool entropy) {
-  Input input = make_input(logits, tokens, temperature, mask);
-  const ScalarType dtype = statistics_dtype(logits);
+std::vector<Tensor> token_stats(Tensor logits, Optional tokens, Optional bias, double softcap,
+                                Optional temperature, Optional threshold, Optional mask,
+                                Optional reference_logits, Optional values, Optional value_tokens,
+                                int64_t outputs) {
+  const auto asked = [&](Output output) { return outputs >> output & 1; };
+  const bool by_token = asked(kLogp) || asked(kRank);
+  Input input = make_input(logits, by_token ? tokens : std::nullopt, bias, softcap, temperature,
+                           threshold, mask, reference_logits, values, value_tokens);
+  if ((by_token && !tokens) || ((asked(kKl) || asked(kReverseKl)) && !reference_logits) ||
+      (asked(kValue) && !values))
+    throw std::runtime_error("pgest: outputs ask for what the arguments do not give");
   const std::vector<int64_t> batch = leading(logits);
-  std::vector<int64_t> state_shape = batch;
-  state_shape.insert(state_shape.begin(), 3);
-  const std::vector<int64_t> none{0};
+  std::vector<int64_t> token_shape, state_shape = batch;
+  if (by_token) token_shape.assign(tokens->sizes().begin(), tokens->sizes().end());
 
-  std::vector<int64_t> logp_shape = none;
-  if (tokens) logp_shape.assign(tokens->sizes().begin(), tokens->sizes().end());
-  Tensor logp_out = torch::stable::new_empty(logits, logp_shape, dtype);
-  Tensor entropy_out = torch::stable::new_empty(logits, entropy ? batch : none, dtype);
-  Tensor lse_out = torch::stable::new_empty(logits, batch, dtype);
-  Tensor state_out = torch::stable::new_empty(logits, state_shape, ScalarType::Double);
+  TokenStatsForward args{input.in};
+  std::vector<Tensor> results;
+  results.reserve(kNumOutputs + 1);
+  for (int output = 0; output < kNumOutputs; ++output) {
+    if (!asked(static_cast<Output>(output))) continue;
+    const bool per_token = output == kLogp || output == kRank;
+    const ScalarType dtype = output < kArgmax ? statistics_dtype(logits) : ScalarType::Long;
+    results.push_back(torch::stable::new_empty(logits, per_token ? token_shape : batch, dtype));
+    void* out = results.back().mutable_data_ptr();
+    if (output < kArgmax) args.out[output] = out;
+    if (output == kArgmax) args.argmax_out = static_cast<int64_t*>(out);
+    if (output == kRank) args.rank_out = static_cast<int64_t*>(out);
+  }
+  state_shape.insert(state_shape.begin(), args.pair() ? kPairState : kRowState);
+  results.push_back(torch::stable::new_empty(logits, state_shape, ScalarType::Double));
+  args.state_out = static_cast<double*>(results.back().mutable_data_ptr());
 
-  TokenStatsForward args{input.in, entropy};
-  args.logp_out = logp_out.mutable_data_ptr();
-  args.entropy_out = entropy_out.mutable_data_ptr();
-  args.lse_out = lse_out.mutable_data_ptr();
-  args.state_out = static_cast<double*>(state_out.mutable_data_ptr());
-
-  refuse(over_rows(args.in.num_rows, args.in.rows.vocab, [&](int64_t begin, int64_t end) {
-           return token_stats_forward_cpu(args, begin, end);
-         }), args.in);
-  return {logp_out, entropy_out, lse_out, state_out};
+  const auto kernel = args.plain() ? token_stats_forward_cpu : token_stats_full_forward_cpu;
+  refuse(over_rows(args.in.num_rows, args.in.rows.vocab,
+                   [&](int64_t begin, int64_t end) { return kernel(args, begin, end); }),
+         args.in);
+  return results;
 }
 
 // Fills `grad_logits` (the logits themselves if `inplace`) and returns the temperature's gradient.
-Tensor run_backward(const Input& input, const Tensor& state, const Optional& grad_logp,
-                    const Optional& grad_entropy, const Optional& grad_lse, bool by_temperature,
+Tensor run_backward(const Input& input, const Tensor& state,
+                    const std::array<const Optional*, kArgmax>& grads, bool by_temperature,
                     bool inplace, const Tensor& grad_logits) {
   const TokenStatsInput& in = input.in;
-  const ScalarType dtype = statistics_dtype(input.rows.logits);
-  const Optional by_token = packed(grad_logp, dtype, in.num_samples * in.num_rows, "grad_logp");
-  const Optional by_entropy = packed(grad_entropy, dtype, in.num_rows, "grad_entropy");
-  const Optional by_lse = packed(grad_lse, dtype, in.num_rows, "grad_lse");
-  const Optional saved = packed(state, ScalarType::Double, 3 * in.num_rows, "state");
-  const std::vector<int64_t> shape =
-      by_temperature ? leading(input.rows.logits) : std::vector<int64_t>{0};
-  Tensor grad_temperature = torch::stable::new_empty(input.rows.logits, shape, ScalarType::Double);
-
+  const Tensor& logits = input.rows.logits;
   TokenStatsBackward args{in};
+  Optional held[kArgmax];
+  for (int output = 0; output < kArgmax; ++output) {
+    const int64_t numel = in.num_rows * (output == kLogp ? in.num_samples : 1);
+    held[output] = packed(*grads[output], statistics_dtype(logits), numel, "a gradient");
+    args.grad[output] = data(held[output]);
+  }
+  const int64_t rows = args.grad[kKl] || args.grad[kReverseKl] || args.grad[kValue]
+                           ? kPairState : state.size(0);
+  const Optional saved = packed(state, ScalarType::Double, rows * in.num_rows, "state");
+  const std::vector<int64_t> shape =
+      by_temperature ? leading(logits) : std::vector<int64_t>{0};
+  Tensor grad_temperature = torch::stable::new_empty(logits, shape, ScalarType::Double);
+
   args.state = static_cast<const double*>(data(saved));
-  args.grad_logp = data(by_token);
-  args.grad_entropy = data(by_entropy);
-  args.grad_lse = data(by_lse);
   args.inplace = inplace;
   args.grad_logits = grad_logits.mutable_data_ptr();
   if (by_temperature)
     args.grad_temperature = static_cast<double*>(grad_temperature.mutable_data_ptr());
-  refuse(over_rows(in.num_rows, in.rows.vocab, [&](int64_t begin, int64_t end) {
-           return token_stats_backward_cpu(args, begin, end);
-         }), in);
+  const auto kernel = args.plain() ? token_stats_backward_cpu : token_stats_full_backward_cpu;
+  refuse(over_rows(in.num_rows, in.rows.vocab,
+                   [&](int64_t begin, int64_t end) { return kernel(args, begin, end); }),
+         in);
   return grad_temperature;
 }
 
-std::tuple<Tensor, Tensor> token_stats_backward(Tensor logits, Optional tokens, Optional temperature,
-                                                Optional mask, Tensor state, Optional grad_logp,
-                                                Optional grad_entropy, Optional grad_lse,
-                                                bool by_temperature) {
-  const Input input = make_input(logits, tokens, temperature, mask);
+std::tuple<Tensor, Tensor> token_stats_backward(
+    Tensor logits, Optional tokens, Optional bias, double softcap, Optional temperature,
+    Optional threshold, Optional mask, Optional reference_logits, Optional values,
+    Optional value_tokens, Tensor state, Optional grad_logp, Optional grad_entropy,
+    Optional grad_lse, Optional grad_kl, Optional grad_reverse_kl, Optional grad_value,
+    bool by_temperature) {
+  const Input input = make_input(logits, tokens, bias, softcap, temperature, threshold, mask,
+                                 reference_logits, values, value_tokens);
   Tensor grad_logits = fresh_like(logits);
-  Tensor grad_temperature =
-      run_backward(input, state, grad_logp, grad_entropy, grad_lse, by_temperature,
-                   false, grad_logits);
+  Tensor grad_temperature = run_backward(
+      input, state,
+      {&grad_logp, &grad_entropy, &grad_lse, &grad_kl, &grad_reverse_kl, &grad_value},
+      by_temperature, false, grad_logits);
   return {grad_logits, grad_temperature};
 }
 
-Tensor token_stats_backward_(Tensor logits, Optional tokens, Optional temperature, Optional mask,
+Tensor token_stats_backward_(Tensor logits, Optional tokens, Optional bias, double softcap,
+                             Optional temperature, Optional threshold, Optional mask,
+                             Optional reference_logits, Optional values, Optional value_tokens,
                              Tensor state, Optional grad_logp, Optional grad_entropy,
-                             Optional grad_lse, bool by_temperature) {
-  const Input input = make_input(logits, tokens, temperature, mask);
+                             Optional grad_lse, Optional grad_kl, Optional grad_reverse_kl,
+                             Optional grad_value, bool by_temperature) {
+  const Input input = make_input(logits, tokens, bias, softcap, temperature, threshold, mask,
+                                 reference_logits, values, value_tokens);
   if (input.rows.logits.const_data_ptr() != logits.const_data_ptr())
     throw std::runtime_error("pgest: grad_inplace=True needs logits with a contiguous last dimension");
-  return run_backward(input, state, grad_logp, grad_entropy, grad_lse, by_temperature, true,
-                      logits);
+  return run_backward(
+      input, state,
+      {&grad_logp, &grad_entropy, &grad_lse, &grad_kl, &grad_reverse_kl, &grad_value},
+      by_temperature, true, logits);
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgest.reference import statistics_dtype
+
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 
@@ -39,10 +41,12 @@ def logits(x: Any) -> None:
 
 
 def tokens(x: Any, logits: Tensor, needed: bool) -> Tensor | None:
-    """Integers [...] or [S, ...] on the logits' device, as int64; None where logp is not asked."""
+    """Integers [...] or [S, ...] on the logits' device, as int64, or None."""
     if x is None:
         if needed:
-            raise ValueError('tokens must be a tensor when outputs ask for "logp", got None')
+            raise ValueError(
+                'tokens must be a tensor when outputs ask for "logp" or "rank", got None'
+            )
         return None
     if not isinstance(x, Tensor):
         raise TypeError(f"tokens must be an integer tensor, got {type(x).__name__}")
@@ -84,6 +88,77 @@ def mask(x: Any, logits: Tensor) -> Tensor | None:
     return x
 
 
+def threshold(x: Any, logits: Tensor) -> Tensor | None:
+    """A number or a tensor without a gradient, as float64 expanded to one entry a row."""
+    if x is None:
+        return None
+    if isinstance(x, bool) or not isinstance(x, Tensor | Real):
+        raise TypeError(f"threshold must be a number or a tensor, got {type(x).__name__}")
+    if not isinstance(x, Tensor):
+        x = torch.full((), float(x), dtype=torch.float64, device=logits.device)
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"threshold must be a floating-point tensor, got {x.dtype}")
+    _constant("threshold", x)
+    _same_device("threshold", x, logits)
+    batch = logits.shape[:-1]
+    try:
+        return x.to(torch.float64).expand(batch)
+    except RuntimeError:
+        raise ValueError(
+            f"threshold must be a number or broadcastable to {_shape(batch)} like "
+            f"logits[..., 0], got shape {_shape(x)}"
+        ) from None
+
+
+def reference_logits(x: Any, logits: Tensor) -> Tensor:
+    """The reference policy's logits, like the policy's, without a gradient."""
+    if x is None:
+        raise ValueError('reference_logits must be given when outputs ask for "kl" or "reverse_kl"')
+    tensor("reference_logits", x)
+    if x.dtype != logits.dtype:
+        raise TypeError(f"reference_logits must be {logits.dtype} like logits, got {x.dtype}")
+    if x.shape != logits.shape:
+        raise ValueError(
+            f"reference_logits must have shape {_shape(logits)} like logits, got {_shape(x)}"
+        )
+    _constant("reference_logits", x)
+    _same_device("reference_logits", x, logits)
+    return x
+
+
+def values(x: Any, tokens: Any, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Rewards without a gradient: [..., V], or [..., K] of the K value_tokens of each row."""
+    if x is None:
+        raise ValueError('values must be given when outputs ask for "value"')
+    tensor("values", x)
+    statistics = statistics_dtype(logits)
+    if x.dtype not in (logits.dtype, statistics):
+        kinds = " or ".join(dict.fromkeys(str(d) for d in (logits.dtype, statistics)))
+        raise TypeError(f"values must be {kinds}, got {x.dtype}")
+    _constant("values", x)
+    _same_device("values", x, logits)
+    if tokens is None:
+        if x.shape != logits.shape:
+            raise ValueError(
+                f"values must have shape {_shape(logits)} like logits, or come with value_tokens, "
+                f"got {_shape(x)}"
+            )
+        return x, None
+    tensor("value_tokens", tokens)
+    if tokens.dtype not in _INTEGERS:
+        raise TypeError(f"value_tokens must be integers, got {tokens.dtype}")
+    if tokens.shape[:-1] != logits.shape[:-1] or tokens.dim() != logits.dim():
+        raise ValueError(
+            f"value_tokens must have shape {_columns(logits.shape[:-1])}, got {_shape(tokens)}"
+        )
+    if x.shape != tokens.shape:
+        raise ValueError(
+            f"values must have shape {_shape(tokens)} like value_tokens, got {_shape(x)}"
+        )
+    _same_device("value_tokens", tokens, logits)
+    return x.to(statistics), tokens.to(torch.int64)
+
+
 def temperature(x: Any, logits: Tensor) -> Tensor | None:
     """None for the number 1, else float64 expanded to one entry a row."""
     batch = logits.shape[:-1]
@@ -108,8 +183,35 @@ def temperature(x: Any, logits: Tensor) -> Tensor | None:
     return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)
 
 
-def grad_inplace(logits: Tensor) -> None:
-    """Logits whose memory may be overwritten: not a leaf, eager, contiguous vocabulary."""
+def bias(x: Any, logits: Tensor) -> Tensor | None:
+    """Floating point [V], in the dtype of the statistics."""
+    if x is None:
+        return None
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        came = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"bias must be a floating-point tensor, got {came}")
+    if x.shape != logits.shape[-1:]:
+        raise ValueError(
+            f"bias must have shape {_shape(logits.shape[-1:])} like the last dimension of logits, "
+            f"got {_shape(x)}"
+        )
+    _same_device("bias", x, logits)
+    return x.to(statistics_dtype(logits))
+
+
+def softcap(x: Any) -> float:
+    """0 for None, else a positive number."""
+    if x is None:
+        return 0.0
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"softcap must be a number, got {type(x).__name__}")
+    if not 0 < float(x) < float("inf"):
+        raise ValueError(f"softcap must be positive and finite, got {x}")
+    return float(x)
+
+
+def grad_inplace(logits: Tensor, **beside: Tensor | None) -> None:
+    """Logits whose memory may be overwritten: not a leaf, eager, contiguous, not what is beside."""
     if torch.compiler.is_compiling():
         raise ValueError("grad_inplace=True is not supported under torch.compile")
     if torch._C._are_functorch_transforms_active():
@@ -125,6 +227,9 @@ def grad_inplace(logits: Tensor) -> None:
             f"grad_inplace=True needs logits with stride 1 in the last dimension, got strides "
             f"{logits.stride()}"
         )
+    for name, x in beside.items():
+        if x is not None and x.untyped_storage().data_ptr() == logits.untyped_storage().data_ptr():
+            raise ValueError(f"grad_inplace=True would overwrite {name}, which shares its memory")
     if _overlaps(logits):
         raise ValueError(
             "grad_inplace=True needs logits whose elements share no memory, got an expanded "
@@ -152,5 +257,14 @@ def _shape(x: Tensor | torch.Size) -> str:
     return str(tuple(x.shape if isinstance(x, Tensor) else x))
 
 
+def _constant(name: str, x: Tensor) -> None:
+    if x.requires_grad:
+        raise ValueError(f"{name} must not require a gradient: none is given; detach it")
+
+
 def _samples(batch: torch.Size) -> str:
     return "(" + ", ".join(["S", *map(str, batch)]) + ")"
+
+
+def _columns(batch: torch.Size) -> str:
+    return "(" + ", ".join([*map(str, batch), "K"]) + ")"

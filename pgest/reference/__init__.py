@@ -10,9 +10,18 @@ masked rows are not read: their statistics and gradients are 0.
 
 from pgest.reference.linear import linear_objective, linear_token_stats
 from pgest.reference.rows import statistics_dtype
-from pgest.reference.stats import token_stats, token_stats_backward
+from pgest.reference.stats import (
+    Stats,
+    StatsGrads,
+    StatsInput,
+    token_stats,
+    token_stats_backward,
+)
 
 __all__ = [
+    "Stats",
+    "StatsGrads",
+    "StatsInput",
     "linear_objective",
     "linear_token_stats",
     "statistics_dtype",

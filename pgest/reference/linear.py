@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgest.reference.rows import statistics_dtype
-from pgest.reference.stats import token_stats
+from pgest.reference.rows import statistics_dtype, values
+from pgest.reference.stats import Stats, StatsInput, token_stats
 
 
 def linear_logits(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None = None, mask: Tensor | None = None
+    mask: Tensor | None, hidden: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """hidden @ weight.T + bias, in the statistics' dtype; masked rows of `hidden` count as 0."""
     dtype = statistics_dtype(weight)
@@ -26,28 +26,29 @@ def linear_logits(
 def linear_token_stats(
     hidden: Tensor,
     weight: Tensor,
-    tokens: Tensor | None = None,
-    *,
+    given: StatsInput,
     bias: Tensor | None = None,
-    mask: Tensor | None = None,
-    **options: Any,
-) -> tuple[Tensor | None, ...]:
+    other: tuple[Tensor, ...] | None = None,
+) -> Stats:
     """`token_stats` of the logits hidden @ weight.T + bias.
 
     Args:
         hidden: [..., D].
         weight: [V, D].
-        tokens: [...] or [S, ...], or None for no logp.
+        given: the other arguments of `token_stats`; its logits are not read.
         bias: [V].
-        mask: [...], True counts.
-        options: of `token_stats`.
+        other: hidden, weight and perhaps bias of the reference policy, whose logits pass through
+            the same softcap.
 
     Returns:
         What `token_stats` returns, differentiable to any order. Memory: the logits [..., V] and a
         few temporaries of their size.
     """
-    logits = linear_logits(hidden, weight, bias, mask)
-    return token_stats(logits, tokens, mask=mask, **options)
+    given = given._replace(logits=linear_logits(given.mask, hidden, weight, bias))
+    if other is not None:
+        of_reference = linear_logits(given.mask, *other)
+        given = given._replace(reference_logits=values(of_reference, softcap=given.softcap))
+    return token_stats(given)
 
 
 def linear_objective(

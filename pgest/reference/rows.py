@@ -40,6 +40,22 @@ def values(
     return v
 
 
+def slopes(
+    logits: Tensor,
+    bias: Tensor | None = None,
+    softcap: float = 0.0,
+    threshold: Tensor | None = None,
+) -> Tensor:
+    """dv/dz of `values`: 1 - (v / softcap)^2 for what is squashed, 0 for what is excluded."""
+    v = values(logits, bias, softcap)
+    slope = torch.ones_like(v)
+    if softcap:
+        slope = torch.where(v.isinf(), 1.0, 1 - (torch.where(v.isinf(), 0.0, v) / softcap).square())
+    if threshold is not None:
+        slope = torch.where(v < threshold[..., None].to(v.dtype), 0.0, slope)
+    return slope
+
+
 def scaled(
     logits: Tensor,
     tokens: Tensor | None,

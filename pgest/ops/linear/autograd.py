@@ -9,37 +9,45 @@ from torch import Tensor
 from torch.autograd import Function
 
 from pgest.ops.library import call
-from pgest.ops.linear import kernel  # noqa: F401  (defines the ops)
+from pgest.ops.linear.gradients import Wanted
+from pgest.ops.linear.kernel import LinearInput
+from pgest.ops.stats.autograd import spread
+from pgest.ops.stats.kernel import DIFFERENTIABLE
 
 _ops = torch.ops.pgest
+# The places of the inputs that may have a gradient, in the order in which it is made.
+PLACES = tuple(LinearInput._fields.index(name) for name in Wanted._fields)
 
 
 class Forward(Function):
-    """The op's arguments -> (logp, entropy, lse, state)."""
+    """(the fields of LinearInput) -> (what outputs ask for, state)."""
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        return call(_ops.linear_token_stats.default, *args)
+        return tuple(call(_ops.linear_token_stats.default, *args))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *tensors, ctx.entropy, ctx.chunk_rows, ctx.full = inputs
-        ctx.save_for_backward(*tensors, output[3])
-        ctx.mark_non_differentiable(output[3])
+        ctx.inputs = [None if isinstance(x, Tensor) else x for x in inputs]
+        ctx.save_for_backward(*(x if isinstance(x, Tensor) else None for x in inputs), output[-1])
+        outputs = LinearInput(*inputs).outputs
+        ctx.mark_non_differentiable(*output[(outputs & DIFFERENTIABLE).bit_count() :])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         *tensors, state = ctx.saved_tensors
-        wanted = [ctx.needs_input_grad[i] for i in (0, 1, 2, 4)]
-        options = (ctx.entropy, ctx.chunk_rows, ctx.full, state, *grads[:3], wanted)
+        inputs = LinearInput(
+            *(x if t is None else t for x, t in zip(ctx.inputs, tensors, strict=True))
+        )
+        wanted = [ctx.needs_input_grad[i] for i in PLACES]
         # Only what may be differentiated again needs a node, which refuses that.
         run = Backward.apply if torch.is_grad_enabled() else Backward.forward
-        found = run(*tensors, *options)
-        hidden, weight, bias, temperature = (
-            g if w else None for g, w in zip(found, wanted, strict=True)
-        )
-        return hidden, weight, bias, None, temperature, None, None, None, None
+        found = run(*inputs, state, *spread(inputs.outputs, grads), wanted)
+        results: list[Tensor | None] = [None] * len(inputs)
+        for place, grad, is_wanted in zip(PLACES, found, wanted, strict=True):
+            results[place] = grad if is_wanted else None
+        return tuple(results)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
@@ -68,11 +76,12 @@ class Backward(Function):
         )
 
 
-def _register(op: Any, function: type[Function]) -> None:
-    torch.library.register_autograd(
-        op._schema.name, function.backward, setup_context=function.setup_context
-    )
-
-
-_register(_ops.linear_token_stats.default, Forward)
-_register(_ops.linear_token_stats_backward.default, Backward)
+# torch hands the gradients of a list of results over as one list.
+torch.library.register_autograd(
+    "pgest::linear_token_stats",
+    lambda ctx, grads: Forward.backward(ctx, *grads),
+    setup_context=Forward.setup_context,
+)
+torch.library.register_autograd(
+    "pgest::linear_token_stats_backward", Backward.backward, setup_context=Backward.setup_context
+)

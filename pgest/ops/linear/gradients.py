@@ -87,6 +87,6 @@ class Gradients:
         return (
             None if self.hidden is None else self.hidden.view(head.hidden.shape),
             None if self.weight is None else self.weight.to(head.weight.dtype),
-            None if self.bias is None or head.bias is None else self.bias.to(head.bias.dtype),
+            self.bias,
             None if self.temperature is None else self.temperature.view(batch),
         )

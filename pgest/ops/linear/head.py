@@ -22,7 +22,10 @@ At = slice | Tensor  # which rows, counted over leading dimensions
 
 @dataclass(frozen=True)
 class Head:
-    """hidden [..., D], weight [V, D] and bias [V], whose logits are hidden @ weight.T + bias."""
+    """hidden [..., D], weight [V, D] and bias [V], whose logits are hidden @ weight.T + bias.
+
+    The bias is in the statistics' dtype.
+    """
 
     hidden: Tensor
     weight: Tensor
@@ -47,14 +50,19 @@ class Head:
             rows = self.hidden[torch.unravel_index(index, self.hidden.shape[:-1])]
         return rows.to(self.dtype)
 
-    def logits(self, rows: Tensor, out: Tensor) -> None:
-        """Write the logits of `rows` [R, D] to `out` [R, V]."""
+    def workspace(self, size: int) -> Tensor:
+        """Memory for the logits of `size` rows."""
+        return self.weight.new_empty(size, self.vocab, dtype=self.dtype)
+
+    def logits(self, rows: Tensor, workspace: Tensor) -> Tensor:
+        """The logits of `rows` [R, D], at the beginning of the workspace."""
+        out = workspace[: len(rows)]
         for at, weight in self.slabs():
             if self.bias is None:
                 torch.mm(rows, weight.t(), out=out[:, at])
             else:
-                bias = self.bias[at].to(self.dtype)
-                torch.addmm(bias, rows, weight.t(), out=out[:, at])
+                torch.addmm(self.bias[at], rows, weight.t(), out=out[:, at])
+        return out
 
     def slabs(self) -> Iterator[tuple[slice, Tensor]]:
         """Columns of the vocabulary that cover it, each with their weights in `dtype`."""

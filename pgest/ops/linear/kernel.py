@@ -6,7 +6,7 @@ of `token_stats`, whose kernels run on one chunk after the other.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,78 +15,103 @@ from pgest.ops.library import define
 from pgest.ops.linear.gradients import Gradients, Wanted
 from pgest.ops.linear.head import Head
 from pgest.ops.linear.rows import Chunk, Rows
-from pgest.ops.stats import kernel  # noqa: F401  (defines what runs on the chunks)
+from pgest.ops.stats.kernel import check_values
+from pgest.reference import StatsGrads, StatsInput, statistics_dtype
 
 _ops = torch.ops.pgest
-ARGUMENTS = 9  # of the op; the backward takes more
 
 
-def flat_rows(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    tokens: Tensor | None,
-    temperature: Tensor | None,
-    mask: Tensor | None,
-    entropy: bool,
-    chunk_rows: int | None,
-    full: bool,
-) -> Rows:
-    """The op's arguments, their leading dimensions flat."""
-    tokens, temperature, mask = (
-        None if x is None else flat(x, hidden.dim() - 1) for x in (tokens, temperature, mask)
-    )
-    head = Head(hidden, weight, bias)
-    return Rows(head, tokens, temperature, mask, entropy, chunk_rows, full)
+class LinearInput(NamedTuple):
+    """What the op reads, in the order of its schema; `outputs` are the bits of `token_stats`."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    tokens: Tensor | None
+    softcap: float
+    temperature: Tensor | None
+    threshold: Tensor | None
+    mask: Tensor | None
+    reference_hidden: Tensor | None
+    reference_weight: Tensor | None
+    reference_bias: Tensor | None
+    outputs: int
+    chunk_rows: int | None
+    full: bool
+
+    def like_logits(self) -> Tensor:
+        """The logits [..., V] as far as shape, dtype and device go: one number, expanded."""
+        number = self.hidden.new_empty((), dtype=statistics_dtype(self.weight))
+        return number.expand(*self.hidden.shape[:-1], len(self.weight))
+
+    def rows(self) -> Rows:
+        """The same with leading dimensions flat."""
+        reference = None
+        if self.reference_hidden is not None and self.reference_weight is not None:
+            reference = Head(self.reference_hidden, self.reference_weight, self.reference_bias)
+        tokens, temperature, threshold, mask = (
+            None if x is None else self.flat(x)
+            for x in (self.tokens, self.temperature, self.threshold, self.mask)
+        )
+        return Rows(
+            Head(self.hidden, self.weight, self.bias),
+            reference,
+            tokens,
+            self.softcap,
+            temperature,
+            threshold,
+            mask,
+            *self[-3:],
+        )
+
+    def flat(self, x: Tensor) -> Tensor:
+        """[..., *batch] as [..., N]."""
+        before = x.dim() - self.hidden.dim() + 1
+        return x.reshape(*x.shape[:before], x.shape[before:].numel())
 
 
-def flat(x: Tensor, batch_dims: int) -> Tensor:
-    """[..., *batch] as [..., N]."""
-    before = x.dim() - batch_dims
-    return x.reshape(*x.shape[:before], x.shape[before:].numel())
-
-
-def _like_logits(hidden: Tensor, weight: Tensor, *args: Any) -> tuple[Tensor, ...]:
-    """The outputs of `token_stats` for the logits, as far as shapes and dtypes go."""
-    logits = hidden.new_empty(()).expand(*hidden.shape[:-1], weight.shape[0])
-    _, tokens, _, _, entropy, _, _ = args
-    return _ops.token_stats.default(logits, tokens, None, None, entropy)
-
-
-class Outputs:
+class Results:
     """What the op returns, in which chunks are put; 0 in the rows that get none."""
 
-    def __init__(self, *args: Any) -> None:
-        hidden = args[0]
-        like = _like_logits(*(x.to("meta") if isinstance(x, Tensor) else x for x in args))
-        self.tensors = tuple(torch.zeros_like(x, device=hidden.device) for x in like)
-        self._flat = [flat(x, hidden.dim() - 1) for x in self.tensors if x.shape != (0,)]
+    def __init__(self, x: LinearInput) -> None:
+        # Refused before the products, and by the row that the caller knows.
+        logits = x.like_logits()
+        check_values(StatsInput(logits, x.tokens, temperature=x.temperature, mask=x.mask))
+        tokens = None if x.tokens is None else x.tokens.to("meta")
+        like = _results_like(logits.to("meta"), tokens, x.outputs)
+        self.tensors = [torch.zeros_like(result, device=logits.device) for result in like]
+        self._flat = [x.flat(result) for result in self.tensors]
 
-    def put(self, chunk: Chunk, values: tuple[Tensor, ...]) -> None:
-        """Put a chunk's statistics in their place."""
-        given = (x for x in values if x.shape != (0,))
-        for whole, of_chunk in zip(self._flat, given, strict=True):
+    def put(self, chunk: Chunk, results: list[Tensor]) -> None:
+        """Put a chunk's results in their place."""
+        for whole, of_chunk in zip(self._flat, results, strict=True):
             whole[..., chunk.at] = of_chunk
 
 
-def _linear_token_stats(*args: Any) -> tuple[Tensor, ...]:
-    rows, outputs = flat_rows(*args), Outputs(*args)
+def _results_like(logits: Tensor, tokens: Tensor | None, outputs: int) -> list[Tensor]:
+    row = (tokens, None, 0.0, None, None, None)
+    return _ops.token_stats.default(logits, *row, None, None, None, outputs)
+
+
+def _linear_token_stats(*args: Any) -> list[Tensor]:
+    x = LinearInput(*args)
+    rows, results = x.rows(), Results(x)
     for chunk in rows.chunks(rows.mask):
-        outputs.put(chunk, rows.stats(chunk))
-    return outputs.tensors
+        results.put(chunk, rows.stats(chunk))
+    return results.tensors
 
 
 def _linear_token_stats_backward(*args: Any) -> tuple[Tensor, ...]:
-    inputs, (state, *grads, wanted) = args[:ARGUMENTS], args[ARGUMENTS:]
-    rows, batch_dims = flat_rows(*inputs), inputs[0].dim() - 1
-    saved = flat(state, batch_dims)
-    grads = [None if g is None else flat(g, batch_dims) for g in grads]
+    n = len(LinearInput._fields)
+    x, (state, *grads, wanted) = LinearInput(*args[:n]), args[n:]
+    rows, state = x.rows(), x.flat(state)
+    grads = [None if g is None else x.flat(g) for g in grads]
     live = _with_gradient(rows, grads)
     gradients = Gradients(rows.head, Wanted(*wanted), rows.full, partial=live is not None)
     for chunk in rows.chunks(live):
         of_chunk = [None if g is None else g[..., chunk.at] for g in grads]
-        rows.backward(chunk, saved[..., chunk.at], of_chunk, gradients)
-    return tuple(args[0].new_empty(0) if g is None else g for g in gradients.results())
+        rows.backward(chunk, state[..., chunk.at], of_chunk, gradients)
+    return tuple(x.hidden.new_empty(0) if g is None else g for g in gradients.results())
 
 
 def _with_gradient(rows: Rows, grads: list[Tensor | None]) -> Tensor | None:
@@ -99,27 +124,29 @@ def _with_gradient(rows: Rows, grads: list[Tensor | None]) -> Tensor | None:
     return None if live.all() else live
 
 
+def _fake(*args: Any) -> list[Tensor]:
+    x = LinearInput(*args)
+    return _results_like(x.like_logits(), x.tokens, x.outputs)
+
+
 def _fake_backward(*args: Any) -> tuple[Tensor, ...]:
-    hidden, weight, bias, _, temperature = args[:5]
-    like = (hidden, weight, bias, temperature)
+    x = LinearInput(*args[: len(LinearInput._fields)])
+    like = (x.hidden, x.weight, x.bias, x.temperature)
     return tuple(
-        x.new_empty(x.shape) if wanted else hidden.new_empty(0)
-        for x, wanted in zip(like, args[-1], strict=True)
+        t.new_empty(t.shape) if wanted and t is not None else x.hidden.new_empty(0)
+        for t, wanted in zip(like, args[-1], strict=True)
     )
 
 
 _ARGUMENTS = (
-    "Tensor hidden, Tensor weight, Tensor? bias, Tensor? tokens, Tensor? temperature, "
-    "Tensor? mask, bool entropy, int? chunk_rows, bool full"
+    "Tensor hidden, Tensor weight, Tensor? bias, Tensor? tokens, float softcap, "
+    "Tensor? temperature, Tensor? threshold, Tensor? mask, Tensor? reference_hidden, "
+    "Tensor? reference_weight, Tensor? reference_bias, int outputs, int? chunk_rows, bool full"
 )
+_GRADIENTS = ", ".join(f"Tensor? grad_{name}" for name in StatsGrads._fields)
+define(f"linear_token_stats({_ARGUMENTS}) -> Tensor[]", _linear_token_stats, _fake)
 define(
-    f"linear_token_stats({_ARGUMENTS}) -> (Tensor logp, Tensor entropy, Tensor lse, Tensor state)",
-    _linear_token_stats,
-    _like_logits,
-)
-define(
-    f"linear_token_stats_backward({_ARGUMENTS}, Tensor state, Tensor? grad_logp, "
-    "Tensor? grad_entropy, Tensor? grad_lse, bool[] wanted)"
+    f"linear_token_stats_backward({_ARGUMENTS}, Tensor state, {_GRADIENTS}, bool[] wanted)"
     " -> (Tensor grad_hidden, Tensor grad_weight, Tensor grad_bias, Tensor grad_temperature)",
     _linear_token_stats_backward,
     _fake_backward,

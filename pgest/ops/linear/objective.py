@@ -9,14 +9,13 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
-from pgest.ops.linear import checks as linear_checks
-from pgest.ops.linear.api import named
+from pgest.ops.checks import tensor
+from pgest.ops.linear import checks
 from pgest.ops.linear.gradients import Wanted
-from pgest.ops.linear.kernel import flat
+from pgest.ops.linear.kernel import LinearInput
 from pgest.ops.linear.loss import Loss
-from pgest.ops.linear.terms import Objective, Terms
-from pgest.ops.stats.api import OUTPUTS, TokenStats
+from pgest.ops.linear.terms import Objective, Terms, named
+from pgest.ops.stats.api import TokenStats
 
 
 @overload
@@ -28,8 +27,11 @@ def linear_objective(
     *rows: Tensor,
     outputs: Sequence[str] = ...,
     bias: Tensor | None = ...,
+    softcap: float | None = ...,
     temperature: float | Tensor = ...,
+    threshold: float | Tensor | None = ...,
     mask: Tensor | None = ...,
+    reference: tuple[Tensor, ...] | None = ...,
     normalizer: float | Tensor = ...,
     return_stats: Literal[False] = ...,
     chunk_rows: int | None = ...,
@@ -47,8 +49,11 @@ def linear_objective(
     *rows: Tensor,
     outputs: Sequence[str] = ...,
     bias: Tensor | None = ...,
+    softcap: float | None = ...,
     temperature: float | Tensor = ...,
+    threshold: float | Tensor | None = ...,
     mask: Tensor | None = ...,
+    reference: tuple[Tensor, ...] | None = ...,
     normalizer: float | Tensor = ...,
     return_stats: Literal[True],
     chunk_rows: int | None = ...,
@@ -66,8 +71,11 @@ def linear_objective(
     *rows: Tensor,
     outputs: Sequence[str] = ("logp",),
     bias: Tensor | None = None,
+    softcap: float | None = None,
     temperature: float | Tensor = 1.0,
+    threshold: float | Tensor | None = None,
     mask: Tensor | None = None,
+    reference: tuple[Tensor, ...] | None = None,
     normalizer: float | Tensor = 1.0,
     return_stats: bool = False,
     chunk_rows: int | None = None,
@@ -83,7 +91,8 @@ def linear_objective(
     `linear_token_stats` takes four; the backward only scales.
 
     Args:
-        hidden, weight, tokens, bias, temperature, mask: as in `linear_token_stats`.
+        hidden, weight, tokens, bias, softcap, temperature, threshold, mask, reference: as in
+            `linear_token_stats`.
         objective: `objective(stats, *rows)` gives one loss for each token, in plain PyTorch, as the
             functions of `pgest.objectives` do. It sees a chunk of the rows that are not masked,
             flat: `stats.logp` and rows are [R], or [S, R] for S tokens a row, `stats.entropy` and
@@ -127,41 +136,46 @@ def linear_objective(
             "linear_objective does not support torch.func: its gradients are made in the forward; "
             "take linear_token_stats and the loss on top of it"
         )
-    outputs = checks.outputs(outputs, OUTPUTS)
-    args = linear_checks.arguments(
+    x = checks.arguments(
         hidden,
         weight,
         tokens,
         outputs,
         bias=bias,
+        softcap=softcap,
         temperature=temperature,
+        threshold=threshold,
         mask=mask,
+        reference=reference,
         chunk_rows=chunk_rows,
         accumulate=accumulate,
     )
-    extras = _extras(rows, args[0], args[3])
-    wanted = [torch.is_grad_enabled() and _requires_grad(args[i]) for i in (0, 1, 2, 4)]
+    extras = _extras(rows, x)
     terms = Terms(
         objective,
-        outputs,
-        _normalizer(normalizer, args[0]),
-        Wanted(*wanted),
-        tuple(torch.is_grad_enabled() and x.requires_grad for x in extras),
+        x.outputs,
+        _normalizer(normalizer, x.hidden),
+        Wanted(*(_wanted(getattr(x, name)) for name in Wanted._fields)),
+        tuple(_wanted(row) for row in extras),
         check,
     )
-    loss, *stats = Loss.apply(terms, *args, *extras)
-    return (loss, named(stats, outputs)) if return_stats else loss
+    loss, *results = Loss.apply(terms, *x, *extras)
+    return (loss, named(results, x.outputs)) if return_stats else loss
 
 
-def _extras(rows: tuple[Any, ...], hidden: Tensor, tokens: Tensor | None) -> list[Tensor]:
+def _wanted(x: Tensor | None) -> bool:
+    return x is not None and x.requires_grad and torch.is_grad_enabled()
+
+
+def _extras(rows: tuple[Any, ...], x: LinearInput) -> list[Tensor]:
     """One value a token, flat over rows."""
-    shape = hidden.shape[:-1] if tokens is None else tokens.shape
+    shape = x.hidden.shape[:-1] if x.tokens is None else x.tokens.shape
     extras = []
     for i, row in enumerate(rows):
         name = f"rows[{i}]"
-        checks.tensor(name, row)
-        if row.device != hidden.device:
-            raise ValueError(f"{name} must be on {hidden.device} like hidden, got {row.device}")
+        tensor(name, row)
+        if row.device != x.hidden.device:
+            raise ValueError(f"{name} must be on {x.hidden.device} like hidden, got {row.device}")
         try:
             row = row.expand(shape)
         except RuntimeError:
@@ -169,7 +183,7 @@ def _extras(rows: tuple[Any, ...], hidden: Tensor, tokens: Tensor | None) -> lis
                 f"{name} must be broadcastable to {tuple(shape)}, one for each token, "
                 f"got {tuple(row.shape)}"
             ) from None
-        extras.append(flat(row, hidden.dim() - 1))
+        extras.append(x.flat(row))
     return extras
 
 
@@ -185,7 +199,3 @@ def _normalizer(x: Any, hidden: Tensor) -> Tensor:
     if isinstance(x, bool) or not isinstance(x, Real):
         raise TypeError(f"normalizer must be a number or a tensor, got {type(x).__name__}")
     return torch.tensor(float(x), dtype=torch.float64, device=hidden.device)
-
-
-def _requires_grad(x: Tensor | None) -> bool:
-    return x is not None and x.requires_grad

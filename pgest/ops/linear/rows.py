@@ -12,12 +12,16 @@ from torch import Tensor
 from pgest.ops.library import call
 from pgest.ops.linear.gradients import Gradients
 from pgest.ops.linear.head import At, Head
+from pgest.ops.stats.kernel import BITS
+from pgest.reference.rows import values
 
 _ops = torch.ops.pgest
+BY_TOKEN = BITS["logp"] | BITS["rank"]
 WORKSPACE_BYTES = 64 << 20
 LEAST_ROWS = (
     128  # with fewer, reading and writing the weight's gradient costs as much as the product
 )
+SQUASHED_ROWS = 16  # at a time, which bounds the temporaries
 
 
 class Chunk(NamedTuple):
@@ -26,6 +30,7 @@ class Chunk(NamedTuple):
     at: At
     hidden: Tensor
     logits: Tensor
+    reference_logits: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,13 @@ class Rows:
     """All rows of a call. Per-row arguments are flat: tokens [N] or [S, N], the others [N]."""
 
     head: Head
+    reference: Head | None
     tokens: Tensor | None
+    softcap: float
     temperature: Tensor | None
+    threshold: Tensor | None
     mask: Tensor | None
-    entropy: bool
+    outputs: int
     chunk_rows: int | None
     full: bool  # sum the weight's gradient in the statistics' dtype
 
@@ -50,18 +58,27 @@ class Rows:
         fits = WORKSPACE_BYTES // (self.head.vocab * self.head.dtype.itemsize)
         chunks = -(-count // (self.chunk_rows or max(LEAST_ROWS, fits)))
         size = -(-count // max(1, chunks))
-        workspace = self.head.weight.new_empty(size, self.head.vocab, dtype=self.head.dtype)
+        workspace = self.head.workspace(size)
+        other = None if self.reference is None else self.reference.workspace(size)
         for begin in range(0, count, max(1, size)):
             part = slice(begin, min(begin + size, count))
             at = part if index is None else index[part]
             hidden = self.head.rows(at)
-            logits = workspace[: len(hidden)]
-            self.head.logits(hidden, logits)
-            yield Chunk(at, hidden, logits)
+            logits = self.head.logits(hidden, workspace)
+            yield Chunk(at, hidden, logits, self._reference_logits(at, other))
 
-    def stats(self, chunk: Chunk) -> tuple[Tensor, ...]:
-        """The outputs of `token_stats` for a chunk."""
-        return call(_ops.token_stats.default, chunk.logits, *self._arguments(chunk), self.entropy)
+    def _reference_logits(self, at: At, workspace: Tensor | None) -> Tensor | None:
+        if self.reference is None or workspace is None:
+            return None
+        logits = self.reference.logits(self.reference.rows(at), workspace)
+        if self.softcap:
+            for rows in logits.split(SQUASHED_ROWS):
+                rows.copy_(values(rows, softcap=self.softcap))
+        return logits
+
+    def stats(self, chunk: Chunk) -> list[Tensor]:
+        """The results of `token_stats` for a chunk."""
+        return call(_ops.token_stats.default, *self._arguments(chunk), self.outputs)
 
     def backward(
         self,
@@ -73,7 +90,6 @@ class Rows:
         """Turn the chunk's logits into their gradient, and add what follows from it."""
         by_temperature = call(
             _ops.token_stats_backward_.default,
-            chunk.logits,
             *self._arguments(chunk),
             state,
             *grads,
@@ -82,5 +98,11 @@ class Rows:
         gradients.add(chunk.at, chunk.hidden, chunk.logits, by_temperature)
 
     def _arguments(self, chunk: Chunk) -> tuple[Any, ...]:
-        per_row = (self.tokens, self.temperature)
-        return (*(None if x is None else x[..., chunk.at] for x in per_row), None)
+        """The fields of StatsInput. The bias is in the logits, and no row is masked."""
+        tokens = self.tokens if self.outputs & BY_TOKEN else None
+        tokens, temperature, threshold = (
+            None if x is None else x[..., chunk.at]
+            for x in (tokens, self.temperature, self.threshold)
+        )
+        row = (tokens, None, self.softcap, temperature, threshold, None)
+        return (chunk.logits, *row, chunk.reference_logits, None, None)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pgest.ops.linear.gradients import Wanted
-from pgest.ops.stats.api import OUTPUTS, TokenStats
+from pgest.ops.stats.api import TokenStats
+from pgest.ops.stats.kernel import BITS
 
 Objective = Callable[..., Tensor]
 
@@ -28,48 +29,50 @@ class Terms:
     """A loss of tokens, its statistics, what divides its sum, and which gradients are wanted."""
 
     objective: Objective
-    outputs: tuple[str, ...]
+    outputs: int
     normalizer: Tensor
     wanted: Wanted
     extras_wanted: tuple[bool, ...]
     check: bool
 
-    def of_chunk(self, values: Sequence[Tensor], extras: Sequence[Tensor]) -> OfChunk:
+    def of_chunk(
+        self, results: Sequence[Tensor], extras: Sequence[Tensor], shape: torch.Size
+    ) -> OfChunk:
         """The chunk's losses, summed and divided, and their gradients."""
-        stats = [
-            _leaf(x, any(self.wanted)) if name in self.outputs else None
-            for name, x in zip(OUTPUTS, values, strict=False)
-        ]
+        stats = [_leaf(x, any(self.wanted)) for x in results]
         leaves = [_leaf(x, w) for x, w in zip(extras, self.extras_wanted, strict=True)]
-        shape = values[0].shape if values[0].shape != (0,) else values[-1].shape[1:]
         needed = any(self.wanted) or any(self.extras_wanted)
         with torch.set_grad_enabled(needed):
-            losses = self.objective(TokenStats(*stats), *leaves)
+            losses = self.objective(named(stats, self.outputs), *leaves)
             _check_losses(losses, shape)
             total = losses.sum(dtype=torch.float64) / self.normalizer
         if self.check:
             self._check_rows(losses, stats, leaves)
-        inputs = [x for x in (*stats, *leaves) if x is not None and x.requires_grad]
         if not needed:
-            return OfChunk(total, (None,) * len(stats), (None,) * len(leaves))
+            return OfChunk(total, (), (None,) * len(leaves))
+        inputs = [x for x in (*stats, *leaves) if x.requires_grad]
         _check_graph(total, inputs)
         grads = iter(torch.autograd.grad(total, inputs, allow_unused=True))
-        found = [
-            next(grads) if x is not None and x.requires_grad else None for x in (*stats, *leaves)
-        ]
-        return OfChunk(total.detach(), tuple(found[: len(stats)]), tuple(found[len(stats) :]))
+        found = tuple(next(grads) if x.requires_grad else None for x in (*stats, *leaves))
+        return OfChunk(total.detach(), found[: len(stats)], found[len(stats) :])
 
-    def _check_rows(self, losses: Tensor, stats: list[Tensor | None], leaves: list[Tensor]) -> None:
+    def _check_rows(self, losses: Tensor, stats: list[Tensor], leaves: list[Tensor]) -> None:
         """Half of the rows must have the same losses without the other half."""
         half = losses.shape[-1] // 2
-        few = [None if x is None else x[..., :half] for x in stats]
+        few = named([x[..., :half] for x in stats], self.outputs)
         with torch.no_grad():
-            alone = self.objective(TokenStats(*few), *(x[..., :half] for x in leaves))
+            alone = self.objective(few, *(x[..., :half] for x in leaves))
         if not torch.allclose(alone, losses[..., :half], rtol=1e-4, equal_nan=True):
             raise ValueError(
                 "objective must give each token a loss of its own row alone: here a token's loss "
                 "changes with the other rows of its chunk (a mean, a rank or a random number?)"
             )
+
+
+def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
+    """Results of the op under the names of the bits in `outputs`."""
+    given = iter(results)
+    return TokenStats(*[next(given) if outputs & bit else None for bit in BITS.values()])
 
 
 def _leaf(x: Tensor, wanted: bool) -> Tensor:

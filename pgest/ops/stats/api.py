@@ -14,8 +14,7 @@ from pgest.ops import checks
 from pgest.ops.library import call
 from pgest.ops.stats.autograd import EagerForward, Forward
 from pgest.ops.stats.inplace import ForwardInplace
-
-OUTPUTS = ("logp", "entropy", "lse")
+from pgest.ops.stats.kernel import BITS, OUTPUTS
 
 
 class TokenStats(NamedTuple):
@@ -24,86 +23,155 @@ class TokenStats(NamedTuple):
     logp: Tensor | None = None
     entropy: Tensor | None = None
     lse: Tensor | None = None
+    kl: Tensor | None = None
+    reverse_kl: Tensor | None = None
+    value: Tensor | None = None
+    argmax: Tensor | None = None
+    rank: Tensor | None = None
 
 
 def token_stats(
     logits: Tensor,
     tokens: Tensor | None,
     *,
-    outputs: Sequence[str] = OUTPUTS,
+    outputs: Sequence[str] = ("logp", "entropy", "lse"),
+    bias: Tensor | None = None,
+    softcap: float | None = None,
     temperature: float | Tensor = 1.0,
+    threshold: float | Tensor | None = None,
     mask: Tensor | None = None,
+    reference_logits: Tensor | None = None,
+    values: Tensor | None = None,
+    value_tokens: Tensor | None = None,
     grad_inplace: bool = False,
 ) -> TokenStats:
-    """Log-probability of tokens, entropy and log-sum-exp of each row of logits, in one pass.
+    """Any statistics of chosen tokens and of rows of logits, in one pass over them.
 
-    With u = logits / temperature and p = softmax(u):
+    v = logits + bias;  v = softcap * tanh(v / softcap);  v = -inf where v < threshold;
+    u = v / temperature;  p = softmax(u);  q = softmax(reference_logits / temperature):
 
-        logp = u[token] - lse,   entropy = -sum_j p_j log p_j,   lse = log sum_j exp(u_j)
+        logp = u[token] - lse,   entropy = -sum_j p_j log p_j,   lse = log sum_j exp(u_j),
+        kl = sum_j p_j (log p_j - log q_j),   reverse_kl = sum_j q_j (log q_j - log p_j),
+        value = sum_j p_j r_j,   argmax = the first of the largest v,
+        rank = how many v_j exceed v[token], so that rank == 0 is accuracy
 
     Args:
         logits: [..., V], float32, float64, bfloat16 or float16. Leading dimensions are free and may
             be strided (`logits[:, :-1]` is read in place); -inf marks impossible tokens.
         tokens: integers [...], or [S, ...] for S tokens per row at the cost of one pass. None if
-            `outputs` does not ask for "logp".
-        outputs: any of "logp", "entropy", "lse"; only these are computed.
-        temperature: a positive number, or a tensor broadcastable to [...], which may require a
-            gradient.
+            `outputs` asks for neither "logp" nor "rank".
+        outputs: any of "logp", "entropy", "lse", "kl", "reverse_kl", "value", "argmax", "rank";
+            one pass forward and one backward, whatever is asked.
+        bias: floating point [V].
+        softcap: a positive number; infinite logits are not squashed.
+        temperature: a positive number, or a tensor broadcastable to [...].
+        threshold: a number, or a tensor broadcastable to [...]: restricts each row to v >= it.
         mask: bool [...], True counts. Masked rows are not read: statistics and gradients are 0,
             and their tokens may be anything.
+        reference_logits: like `logits`, for "kl" and "reverse_kl". Read as they are: bias, softcap
+            and threshold belong to `logits`.
+        values: the rewards r for "value": [..., V], or [..., K] for `value_tokens`. In the dtype of
+            the logits or of the statistics.
+        value_tokens: integers [..., K]: the tokens that `values` belong to, where all others have
+            reward 0. The values of equal ones add up.
         grad_inplace: write the gradient over the logits instead of into fresh memory. The logits
             are lost in the backward, so they must not be a leaf nor be used afterwards; not with
             `create_graph`, torch.func or torch.compile.
 
     Returns:
-        TokenStats: logp shaped like `tokens`, entropy [...] and lse [...], float32 (float64 for
-        float64 logits), in nats. All are differentiable, twice, in logits and temperature; nothing
-        is detached. Forward mode raises.
+        TokenStats: logp and rank shaped like `tokens`, all others [...]; float32 (float64 for
+        float64 logits), in nats, but int64 argmax and rank. All but these two are differentiable,
+        twice, in logits, bias and temperature; the gradient for "value" is that over all actions,
+        p_j (r_j - value) / temperature. reference_logits, values and threshold are constants and
+        refused if they require a gradient. Forward mode raises.
 
     Raises:
         ValueError: a shape, name or value that does not fit, by argument name. Tokens outside
             [0, V) and temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
         TypeError: a dtype that does not fit.
 
-    A chosen -inf token has logp -inf; a row of -inf has lse -inf and NaN logp and entropy; a NaN or
-    +inf row gives NaN in that row alone. Memory: three numbers a row; the backward makes the
-    gradient of the logits and nothing else of that size, whatever S.
+    A term with p_j = 0 counts as 0. A chosen token that is -inf or below the threshold has logp
+    -inf, and finite gradients; a row of -inf has lse -inf and all else NaN; a NaN or +inf row gives
+    NaN in that row alone. Where q_j = 0 < p_j, kl is inf and its gradient not finite unless its
+    upstream gradient is 0; where p_j = 0 < q_j, reverse_kl is inf and its gradient for the logits
+    finite. NaN counts as larger than all: it is argmax, and no token of its row has rank 0.
 
-    Source: the gradient of log p_y is the score function of Williams (1992), REINFORCE.
+    Memory: at most eight numbers a row; the backward makes the gradient of the logits and nothing
+    else of that size, whatever S.
+
+    Source: the gradient of log p_y is the score function of Williams (1992), REINFORCE; that over
+    all actions is of Sutton, McAllester, Singh and Mansour (1999).
 
     Example:
         >>> logits = torch.tensor([[0.0, 1.0, 2.0]], requires_grad=True)
         >>> stats = token_stats(logits, torch.tensor([2]))
-        >>> [round(x.item(), 3) for x in stats]
+        >>> [round(x.item(), 3) for x in (stats.logp, stats.entropy, stats.lse)]
         [-0.408, 0.832, 2.408]
         >>> stats.logp.sum().backward()
         >>> [round(x, 3) for x in logits.grad[0].tolist()]
         [-0.09, -0.245, 0.335]
+        >>> reward = torch.tensor([[0.0, 0.0, 1.0]])
+        >>> more = token_stats(logits, torch.tensor([1]), outputs=("value", "rank"), values=reward)
+        >>> round(more.value.item(), 3), more.rank.item()
+        (0.665, 1)
     """
     checks.logits(logits)
     outputs = checks.outputs(outputs, OUTPUTS)
-    tokens = checks.tokens(tokens, logits, needed="logp" in outputs)
-    mask = checks.mask(mask, logits)
-    scale = checks.temperature(temperature, logits)
-    args = (logits, tokens if "logp" in outputs else None, scale, mask, "entropy" in outputs)
+    by_token = "logp" in outputs or "rank" in outputs
+    tokens = checks.tokens(tokens, logits, needed=by_token)
+    beside = _NOTHING_BESIDE
+    if not (reference_logits is None and values is None) or _BESIDE.intersection(outputs):
+        beside = _beside(logits, outputs, reference_logits, values, value_tokens)
+    args = (
+        logits,
+        tokens if by_token else None,
+        checks.bias(bias, logits),
+        checks.softcap(softcap),
+        checks.temperature(temperature, logits),
+        checks.threshold(threshold, logits),
+        checks.mask(mask, logits),
+        *beside,
+        bits := sum({BITS[name] for name in outputs}),
+    )
     if grad_inplace and logits.requires_grad:
-        checks.grad_inplace(logits)
+        checks.grad_inplace(logits, reference_logits=args[7], values=args[8])
         results = ForwardInplace.apply(*args)
     else:
-        results = _entry(logits, scale)(*args)
-    logp, entropy, lse, _ = results
-    return TokenStats(
-        logp if "logp" in outputs else None,
-        entropy if "entropy" in outputs else None,
-        lse if "lse" in outputs else None,
-    )
+        results = _entry(logits, args[2], args[4])(*args)
+    given = iter(results)
+    return TokenStats(*[next(given) if bits & bit else None for bit in BITS.values()])
+
+
+_Beside = tuple[Tensor | None, Tensor | None, Tensor | None]
+_NOTHING_BESIDE: _Beside = (None, None, None)
+_BESIDE = {"kl", "reverse_kl", "value"}
+
+
+def _beside(
+    logits: Tensor,
+    outputs: tuple[str, ...],
+    reference_logits: Tensor | None,
+    values: Tensor | None,
+    value_tokens: Tensor | None,
+) -> _Beside:
+    """What kl, reverse_kl and value read beside the logits, checked; None where not asked for."""
+    if "kl" in outputs or "reverse_kl" in outputs:
+        reference_logits = checks.reference_logits(reference_logits, logits)
+    else:
+        reference_logits = None
+    if "value" not in outputs:
+        return reference_logits, None, None
+    return reference_logits, *checks.values(values, value_tokens, logits)
 
 
 def token_logp(
     logits: Tensor,
     tokens: Tensor,
     *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
     temperature: float | Tensor = 1.0,
+    threshold: float | Tensor | None = None,
     mask: Tensor | None = None,
     grad_inplace: bool = False,
 ) -> Tensor:
@@ -112,11 +180,11 @@ def token_logp(
     Args:
         logits: [..., V].
         tokens: [...] or [S, ...].
-        temperature, mask, grad_inplace: as in `token_stats`.
+        bias, softcap, temperature, threshold, mask, grad_inplace: as in `token_stats`.
 
     Returns:
-        float32 (float64 for float64 logits), shaped like `tokens`; differentiable in logits and
-        temperature. Raises as `token_stats` does.
+        float32 (float64 for float64 logits), shaped like `tokens`; differentiable in logits, bias
+        and temperature. Raises as `token_stats` does.
 
     Example:
         >>> round(float(token_logp(torch.zeros(1, 4), torch.tensor([0]))), 3)
@@ -126,7 +194,10 @@ def token_logp(
         logits,
         tokens,
         outputs=("logp",),
+        bias=bias,
+        softcap=softcap,
         temperature=temperature,
+        threshold=threshold,
         mask=mask,
         grad_inplace=grad_inplace,
     )
@@ -134,7 +205,7 @@ def token_logp(
     return stats.logp
 
 
-def _entry(logits: Tensor, temperature: Tensor | None) -> Callable[..., Any]:
+def _entry(logits: Tensor, bias: Tensor | None, temperature: Tensor | None) -> Callable[..., Any]:
     """The cheapest way into the op that keeps every promise: without a gradient the bare op.
 
     Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
@@ -143,7 +214,9 @@ def _entry(logits: Tensor, temperature: Tensor | None) -> Callable[..., Any]:
     if torch.compiler.is_compiling():
         return _bare
     differentiated = torch.is_grad_enabled() and (
-        logits.requires_grad or (temperature is not None and temperature.requires_grad)
+        logits.requires_grad
+        or (temperature is not None and temperature.requires_grad)
+        or (bias is not None and bias.requires_grad)
     )
     if not differentiated and forward_ad._current_level < 0:
         return _bare

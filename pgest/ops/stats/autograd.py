@@ -7,7 +7,6 @@ torch, because a Function without `jvp` raises.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,45 +15,76 @@ from torch.autograd import Function
 
 from pgest import reference
 from pgest.ops.library import call
-from pgest.ops.stats import kernel  # noqa: F401  (defines the ops)
+from pgest.ops.stats import batching
+from pgest.ops.stats.kernel import BITS, DIFFERENTIABLE
+from pgest.reference import StatsGrads, StatsInput
 
 _ops = torch.ops.pgest
+# Places among the inputs; the one that is no tensor, and those that may need a gradient.
+NUM_INPUTS = len(StatsInput._fields)
+SOFTCAP = StatsInput._fields.index("softcap")
+BIAS = StatsInput._fields.index("bias")
+TEMPERATURE = StatsInput._fields.index("temperature")
+_NOTHING: tuple[None, ...] = (None,) * NUM_INPUTS
+_GRADS = tuple(BITS[name] for name in StatsGrads._fields)
+
+
+def save(ctx: Any, inputs: tuple[Any, ...]) -> None:
+    """Keep the inputs, the state last among them, and the softcap."""
+    ctx.softcap = inputs[SOFTCAP]
+    ctx.save_for_backward(*inputs[:SOFTCAP], *inputs[SOFTCAP + 1 :])
+
+
+def saved(ctx: Any) -> tuple[Any, ...]:
+    """What `save` kept, in the order of the backward op."""
+    tensors = ctx.saved_tensors
+    return (*tensors[:SOFTCAP], ctx.softcap, *tensors[SOFTCAP:])
+
+
+def spread(outputs: int, grads: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    """Gradients of what was asked for, as gradients of all differentiable statistics."""
+    given = iter(grads)
+    return [next(given) if outputs & bit else None for bit in _GRADS]
+
+
+def results(ctx: Any, grad_logits: Tensor, grad_temperature: Tensor) -> tuple[Any, ...]:
+    """Gradients in the places of the inputs. That for the bias is their sum over the rows."""
+    needs = ctx.needs_input_grad
+    grads: list[Any] = [grad_logits, *_NOTHING]
+    if needs[BIAS]:
+        dtype, rows = reference.statistics_dtype(grad_logits), grad_logits.unsqueeze(0)
+        grads[BIAS] = rows.sum(list(range(grad_logits.dim())), dtype=dtype)
+    if needs[TEMPERATURE]:
+        grads[TEMPERATURE] = grad_temperature
+    return tuple(grads)
 
 
 class Forward(Function):
-    """(logits, tokens, temperature, mask, entropy) -> (logp, entropy, lse, state)."""
+    """(the fields of StatsInput, outputs) -> (what outputs ask for, state)."""
 
     @staticmethod
-    def forward(
-        logits: Tensor,
-        tokens: Tensor | None,
-        temperature: Tensor | None,
-        mask: Tensor | None,
-        entropy: bool,
-    ) -> tuple[Tensor, ...]:
-        return call(_ops.token_stats.default, logits, tokens, temperature, mask, entropy)
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return tuple(call(_ops.token_stats.default, *args))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[:4], output[3])
-        ctx.mark_non_differentiable(output[3])
+        outputs = ctx.outputs = inputs[-1]
+        save(ctx, (*inputs[:-1], output[-1]))
+        ctx.mark_non_differentiable(*output[(outputs & DIFFERENTIABLE).bit_count() :])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        logits, tokens, temperature, mask, state = ctx.saved_tensors
-        by_temperature = ctx.needs_input_grad[2]
-        args = (logits, tokens, temperature, mask, state, *grads[:3], by_temperature)
+        by_temperature = ctx.needs_input_grad[TEMPERATURE]
+        args = (*saved(ctx), *spread(ctx.outputs, grads), by_temperature)
         # Only a gradient of this gradient needs a node of its own.
         if torch.is_grad_enabled():
-            grad_logits, grad_temperature = Backward.apply(*args)
-        else:
-            grad_logits, grad_temperature = call(_ops.token_stats_backward.default, *args)
-        return grad_logits, None, grad_temperature if by_temperature else None, None, None
+            return results(ctx, *Backward.apply(*args))
+        return results(ctx, *call(_ops.token_stats_backward.default, *args))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-        return _vmap_forward(Forward.apply, info, in_dims, *args)
+        return batching.forward(Forward.apply, info.batch_size, in_dims, args)
 
 
 class EagerForward(Function):
@@ -70,111 +100,73 @@ class EagerForward(Function):
 
 
 class Backward(Function):
-    """(logits, tokens, temperature, mask, state, three gradients, by_temperature) -> gradients.
+    """(the fields of StatsInput, state, those of StatsGrads, by_temperature) -> gradients.
 
     Its own gradient, which is the second order, differentiates the closed form in `reference`.
     """
 
     @staticmethod
-    def forward(
-        logits: Tensor,
-        tokens: Tensor | None,
-        temperature: Tensor | None,
-        mask: Tensor | None,
-        state: Tensor,
-        grad_logp: Tensor | None,
-        grad_entropy: Tensor | None,
-        grad_lse: Tensor | None,
-        by_temperature: bool,
-    ) -> tuple[Tensor, ...]:
-        inputs = (logits, tokens, temperature, mask, state)
-        grads = (grad_logp, grad_entropy, grad_lse)
-        return call(_ops.token_stats_backward.default, *inputs, *grads, by_temperature)
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return call(_ops.token_stats_backward.default, *args)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*inputs[:4], *inputs[5:8])
-        ctx.by_temperature = inputs[8]
+        save(ctx, inputs[:-1])
+        ctx.by_temperature = inputs[-1]
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = list(ctx.saved_tensors)
-        # (logits, temperature, three gradients); a gradient for T counts only where it was asked.
-        wanted = [i for i in (0, 2, 4, 5, 6) if saved[i] is not None]
+        inputs = saved(ctx)
+        places = (0, BIAS, TEMPERATURE, *range(NUM_INPUTS + 1, len(inputs)))
+        wanted = [i for i in places if inputs[i] is not None]
+        # A gradient for T counts only where it was asked.
         given = [cotangents[0], cotangents[1] if ctx.by_temperature else None]
-        results: list[Tensor | None] = [None] * 9
+        answer: list[Tensor | None] = [None] * (len(inputs) + 1)
         if all(v is None for v in given):
-            return tuple(results)
+            return tuple(answer)
 
         def closed_form(*values: Tensor) -> tuple[Tensor, ...]:
-            args = list(saved)
+            args = list(inputs)
             for i, value in zip(wanted, values, strict=True):
                 args[i] = value
-            outputs = reference.token_stats_backward(*args)
+            grads = StatsGrads(*args[NUM_INPUTS + 1 :])
+            outputs = reference.token_stats_backward(StatsInput(*args[:NUM_INPUTS]), grads)
             return tuple(
                 o for o, v in zip(outputs, given, strict=True) if not (o is None or v is None)
             )
 
-        outputs, pullback, *_ = torch.func.vjp(closed_form, *(saved[i] for i in wanted))
+        outputs, pullback, *_ = torch.func.vjp(closed_form, *(inputs[i] for i in wanted))
         present = [v for v in given if v is not None]
         grads = pullback(tuple(v.to(o.dtype) for v, o in zip(present, outputs, strict=True)))
         for i, grad in zip(wanted, grads, strict=True):
-            results[i if i < 4 else i + 1] = grad  # `state` stands between them in the inputs
-        return tuple(results)
+            answer[i] = grad
+        return tuple(answer)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-        return _vmap_backward(Backward.apply, info, in_dims, *args)
+        return batching.backward(Backward.apply, info.batch_size, in_dims, args)
 
 
-class _Fold:
-    """Makes vmap's batch dimension one more leading dimension of the logits.
-
-    An argument that has none is expanded with stride 0, which the kernels read without a copy.
-    """
-
-    def __init__(self, batch_size: int, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> None:
-        self.batch_size, self.in_dims, self.args = batch_size, in_dims, args
-        samples = args[1] is not None and self._dim(1) == self._dim(0)
-        self.tokens_at = 1 if samples else 0
-
-    def _dim(self, i: int) -> int:
-        """Dimensions of an argument as the caller of vmap sees it."""
-        return self.args[i].dim() - (self.in_dims[i] is not None)
-
-    def front(self, i: int, at: int = 0) -> Any:
-        """Argument `i` with the batch dimension at `at`."""
-        x, dim = self.args[i], self.in_dims[i]
-        if x is None:
-            return None
-        if dim is not None:
-            return x.movedim(dim, at)
-        return x.unsqueeze(at).expand(*x.shape[:at], self.batch_size, *x.shape[at:])
-
-    def inputs(self) -> tuple[Any, ...]:
-        return self.front(0), self.front(1, at=self.tokens_at), self.front(2), self.front(3)
-
-
-def _vmap_forward(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-    fold = _Fold(info.batch_size, in_dims, args)
-    outputs = apply(*fold.inputs(), args[4])
-    return outputs, (None if args[1] is None else fold.tokens_at, 0 if args[4] else None, 0, 1)
-
-
-def _vmap_backward(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-    fold = _Fold(info.batch_size, in_dims, args)
-    state, grad_logp = fold.front(4, at=1), fold.front(5, at=fold.tokens_at)
-    outputs = apply(*fold.inputs(), state, grad_logp, fold.front(6), fold.front(7), args[8])
-    return outputs, (0, 0 if args[8] else None)
-
-
-def _register(op: Any, function: type[Function], vmap: Any) -> None:
+def _register() -> None:
+    forward, backward = _ops.token_stats.default, _ops.token_stats_backward.default
+    # torch hands the gradients of a list of results over as one list.
     torch.library.register_autograd(
-        op._schema.name, function.backward, setup_context=function.setup_context
+        "pgest::token_stats",
+        lambda ctx, grads: Forward.backward(ctx, *grads),
+        setup_context=Forward.setup_context,
     )
-    torch.library.register_vmap(op._schema.name, partial(vmap, op))
+    torch.library.register_autograd(
+        "pgest::token_stats_backward", Backward.backward, setup_context=Backward.setup_context
+    )
+    torch.library.register_vmap(
+        "pgest::token_stats",
+        lambda info, in_dims, *args: batching.forward(forward, info.batch_size, in_dims, args),
+    )
+    torch.library.register_vmap(
+        "pgest::token_stats_backward",
+        lambda info, in_dims, *args: batching.backward(backward, info.batch_size, in_dims, args),
+    )
 
 
-_register(_ops.token_stats.default, Forward, _vmap_forward)
-_register(_ops.token_stats_backward.default, Backward, _vmap_backward)
+_register()

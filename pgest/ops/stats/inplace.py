@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from pgest.ops.library import call
-from pgest.ops.stats.autograd import EagerForward
+from pgest.ops.stats.autograd import TEMPERATURE, EagerForward, results, saved, spread
 
 
 class ForwardInplace(Function):
@@ -28,18 +28,15 @@ class ForwardInplace(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise ValueError("grad_inplace=True does not support create_graph=True")
-        logits, tokens, temperature, mask, state = ctx.saved_tensors
+        logits, *rest = saved(ctx)
         if ctx.consumed:  # saved-tensor hooks switch torch's own check off
             raise RuntimeError("grad_inplace=True has overwritten the logits: one backward only")
         ctx.consumed = True
-        by_temperature = ctx.needs_input_grad[2]
         grad_logits = logits.detach()
         grad_temperature = call(
             torch.ops.pgest.token_stats_backward_.default,
-            grad_logits,
-            *(tokens, temperature, mask, state),
-            *grads[:3],
-            by_temperature,
+            *(grad_logits, *rest, *spread(ctx.outputs, grads)),
+            ctx.needs_input_grad[TEMPERATURE],
         )
         torch.autograd.graph.increment_version(logits)
-        return grad_logits, None, grad_temperature if by_temperature else None, None, None
+        return results(ctx, grad_logits, grad_temperature)

@@ -1,4 +1,8 @@
-"""token_stats in torch's library: schemas, what runs without a compiled kernel, fake kernels."""
+"""token_stats in torch's library: schemas, what runs without a compiled kernel, fake kernels.
+
+`outputs` is a set of bits in the order of `OUTPUTS`; the op returns what they ask for, in that
+order, and then its state, which only the backward reads.
+"""
 
 from __future__ import annotations
 
@@ -9,90 +13,94 @@ from torch import Tensor
 
 from pgest import reference
 from pgest.ops.library import define, tell_once
+from pgest.reference import StatsGrads, StatsInput
+
+OUTPUTS = (*StatsGrads._fields, "argmax", "rank")
+BITS = {name: 1 << i for i, name in enumerate(OUTPUTS)}
+DIFFERENTIABLE = (1 << len(StatsGrads._fields)) - 1
+PAIR = BITS["kl"] | BITS["reverse_kl"] | BITS["value"]
 
 
-def _outputs(logits: Tensor, tokens: Tensor | None, entropy: bool) -> tuple[Tensor, ...]:
-    dtype, batch = reference.statistics_dtype(logits), logits.shape[:-1]
-    return (
-        logits.new_empty((0,) if tokens is None else tokens.shape, dtype=dtype),
-        logits.new_empty(batch if entropy else (0,), dtype=dtype),
-        logits.new_empty(batch, dtype=dtype),
-        logits.new_empty((3, *batch), dtype=torch.float64),
-    )
+def asked(outputs: int) -> list[str]:
+    """The names that the bits stand for."""
+    return [name for name in OUTPUTS if outputs & BITS[name]]
 
 
-def _token_stats(
-    logits: Tensor,
-    tokens: Tensor | None,
-    temperature: Tensor | None,
-    mask: Tensor | None,
-    entropy: bool,
-) -> tuple[Tensor, ...]:
+def _empty(x: StatsInput, outputs: int) -> list[Tensor]:
+    """Fresh results."""
+    batch, results = x.logits.shape[:-1], []
+    for name in asked(outputs):
+        shape = batch
+        if name in ("logp", "rank"):
+            assert x.tokens is not None
+            shape = x.tokens.shape
+        integer = name in ("argmax", "rank")
+        dtype = torch.int64 if integer else reference.statistics_dtype(x.logits)
+        results.append(x.logits.new_empty(shape, dtype=dtype))
+    rows = 8 if outputs & PAIR else 3
+    return [*results, x.logits.new_empty((rows, *batch), dtype=torch.float64)]
+
+
+def _token_stats(*args: Any) -> list[Tensor]:
     tell_once()
-    _check_values(logits, tokens, temperature, mask)
+    x, outputs = StatsInput(*args[:-1]), args[-1]
+    check_values(x)
     with torch.no_grad():
-        values = reference.token_stats(logits, tokens, temperature, mask)
-    outputs = _outputs(logits, tokens, entropy)
-    for output, value in zip(outputs, values, strict=False):
-        if output.shape != (0,) and value is not None:
-            output.copy_(value)
-    outputs[3].zero_()  # the reference's backward starts from the logits
-    return outputs
+        stats = reference.token_stats(x)
+    results = _empty(x, outputs)
+    for result, name in zip(results, asked(outputs), strict=False):
+        result.copy_(getattr(stats, name))
+    results[-1].zero_()  # the reference's backward starts from the logits
+    return results
 
 
-def _check_values(
-    logits: Tensor, tokens: Tensor | None, temperature: Tensor | None, mask: Tensor | None
-) -> None:
+def check_values(x: StatsInput) -> None:
     """What the CPU kernels refuse; elsewhere a check would synchronise."""
-    if logits.device.type != "cpu":
+    if x.logits.device.type != "cpu":
         return
-    live = torch.ones(logits.shape[:-1], dtype=torch.bool) if mask is None else mask
-    if temperature is not None:
-        bad = live & ~((temperature > 0) & temperature.isfinite())
+    vocab = x.logits.shape[-1]
+    live = torch.ones(x.logits.shape[:-1], dtype=torch.bool) if x.mask is None else x.mask
+    if x.temperature is not None:
+        bad = live & ~((x.temperature > 0) & x.temperature.isfinite())
         if bad.any():
             row = int(bad.flatten().nonzero()[0])
-            value = temperature.flatten()[row].item()
+            value = x.temperature.flatten()[row].item()
             raise ValueError(f"temperature must be positive and finite, got {value} in row {row}")
-    if tokens is not None:
-        bad = live & ((tokens < 0) | (tokens >= logits.shape[-1]))
-        if bad.any():
-            raise ValueError(
-                f"tokens must be in [0, {logits.shape[-1]}) like the last dimension of logits, "
-                f"got {tokens[bad][0].item()}"
-            )
+    for name in ("tokens", "value_tokens"):
+        tokens = getattr(x, name)
+        if tokens is not None:
+            alive = live[..., None] if name == "value_tokens" else live
+            bad = alive & ((tokens < 0) | (tokens >= vocab))
+            if bad.any():
+                raise ValueError(
+                    f"{name} must be in [0, {vocab}) like the last dimension of logits, "
+                    f"got {tokens[bad][0].item()}"
+                )
 
 
-def _upstream(logits: Tensor, mask: Tensor | None, grads: tuple[Tensor | None, ...]) -> Tensor:
-    """The rows [...] that are live and have a gradient."""
-    read = torch.zeros(logits.shape[:-1], dtype=torch.bool, device=logits.device)
+def _any(x: StatsInput, grads: tuple[Tensor | None, ...]) -> Tensor:
+    """The rows [...] where a gradient is not 0."""
+    found = torch.zeros(x.logits.shape[:-1], dtype=torch.bool, device=x.logits.device)
     for grad in grads:
         if grad is not None:
-            read = read | ((grad != 0).any(0) if grad.dim() == logits.dim() else grad != 0)
-    return read if mask is None else read & mask
+            found = found | ((grad != 0).any(0) if grad.dim() == x.logits.dim() else grad != 0)
+    return found
 
 
-def _token_stats_backward(
-    logits: Tensor,
-    tokens: Tensor | None,
-    temperature: Tensor | None,
-    mask: Tensor | None,
-    state: Tensor,
-    grad_logp: Tensor | None,
-    grad_entropy: Tensor | None,
-    grad_lse: Tensor | None,
-    by_temperature: bool,
-) -> tuple[Tensor, Tensor]:
+def _token_stats_backward(*args: Any) -> tuple[Tensor, Tensor]:
     tell_once()
+    n = len(StatsInput._fields)
+    x, grads, by_temperature = StatsInput(*args[:n]), StatsGrads(*args[n + 1 : -1]), args[-1]
     with torch.no_grad():
-        grads = (grad_logp, grad_entropy, grad_lse)
-        # A row without a gradient stays 0 even where it holds a NaN, as in the kernels: a loss may
-        # mask it afterwards. Not in the definition: the second order needs these rows.
-        read = _upstream(logits, mask, grads)
-        grad_logits, grad_temperature = reference.token_stats_backward(
-            logits, tokens, temperature, read, *grads
-        )
+        # What has no gradient stays 0 even where it holds a NaN, as in the kernels: a loss may mask
+        # it afterwards. Not in the definition: the second order needs these rows.
+        read = _any(x, grads) if x.mask is None else _any(x, grads) & x.mask
+        if x.reference_logits is not None:
+            compared = _any(x, (grads.kl, grads.reverse_kl))[..., None]
+            x = x._replace(reference_logits=torch.where(compared, x.reference_logits, 0.0))
+        grad_logits, grad_temperature = reference.token_stats_backward(x._replace(mask=read), grads)
     if grad_temperature is None or not by_temperature:
-        grad_temperature = logits.new_empty(0)
+        grad_temperature = x.logits.new_empty(0)
     return grad_logits.contiguous(), grad_temperature.to(torch.float64)
 
 
@@ -102,14 +110,8 @@ def _token_stats_backward_(logits: Tensor, *args: Any) -> Tensor:
     return grad_temperature
 
 
-def _fake(
-    logits: Tensor,
-    tokens: Tensor | None,
-    temperature: Tensor | None,
-    mask: Tensor | None,
-    entropy: bool,
-) -> tuple[Tensor, ...]:
-    return _outputs(logits, tokens, entropy)
+def _fake(*args: Any) -> list[Tensor]:
+    return _empty(StatsInput(*args[:-1]), args[-1])
 
 
 def _fake_grad_temperature(logits: Tensor, by_temperature: bool) -> Tensor:
@@ -124,25 +126,21 @@ def _fake_backward_(logits: Tensor, *args: Any) -> Tensor:
     return _fake_grad_temperature(logits, args[-1])
 
 
-_ARGUMENTS = "Tensor? tokens, Tensor? temperature, Tensor? mask"
-_GRADIENTS = (
-    "Tensor state, Tensor? grad_logp, Tensor? grad_entropy, Tensor? grad_lse, bool by_temperature"
+_ARGUMENTS = (
+    "Tensor? tokens, Tensor? bias, float softcap, Tensor? temperature, Tensor? threshold, "
+    "Tensor? mask, Tensor? reference_logits, Tensor? values, Tensor? value_tokens"
 )
+_GRADIENTS = ", ".join(f"Tensor? grad_{name}" for name in StatsGrads._fields)
+define(f"token_stats(Tensor logits, {_ARGUMENTS}, int outputs) -> Tensor[]", _token_stats, _fake)
 define(
-    f"token_stats(Tensor logits, {_ARGUMENTS}, bool entropy)"
-    " -> (Tensor logp, Tensor entropy, Tensor lse, Tensor state)",
-    _token_stats,
-    _fake,
-)
-define(
-    f"token_stats_backward(Tensor logits, {_ARGUMENTS}, {_GRADIENTS})"
-    " -> (Tensor grad_logits, Tensor grad_temperature)",
+    f"token_stats_backward(Tensor logits, {_ARGUMENTS}, Tensor state, {_GRADIENTS}, "
+    "bool by_temperature) -> (Tensor grad_logits, Tensor grad_temperature)",
     _token_stats_backward,
     _fake_backward,
 )
 define(
-    f"token_stats_backward_(Tensor(a!) logits, {_ARGUMENTS}, {_GRADIENTS})"
-    " -> Tensor grad_temperature",
+    f"token_stats_backward_(Tensor(a!) logits, {_ARGUMENTS}, Tensor state, {_GRADIENTS}, "
+    "bool by_temperature) -> Tensor grad_temperature",
     _token_stats_backward_,
     _fake_backward_,
 )

@@ -1,0 +1,131 @@
+"""What `token_stats` refuses of the arguments beyond logits, tokens, temperature and mask."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import pgest
+from pgest.ops.stats import kernel
+from pgest.ops.stats.kernel import BITS
+from pgest.reference import StatsInput
+
+LOGITS = torch.zeros(4, 3, 6)
+FEW = torch.zeros(4, 3, 2)
+PLACES = torch.ones(4, 3, 2, dtype=torch.long)
+KL: dict[str, Any] = {"outputs": ("kl",)}
+VALUE: dict[str, Any] = {"outputs": ("value",)}
+
+MISUSE: list[tuple[type[Exception], str, dict[str, Any]]] = [
+    (TypeError, "bias must be a floating-point tensor, got list", {"bias": [0.0]}),
+    (TypeError, r"bias must be .* got torch\.int64", {"bias": torch.zeros(6).long()}),
+    (ValueError, r"bias must have shape \(6,\) .* got \(5,\)", {"bias": torch.zeros(5)}),
+    (TypeError, "softcap must be a number, got str", {"softcap": "30"}),
+    (ValueError, "softcap must be positive and finite, got 0", {"softcap": 0}),
+    (ValueError, "softcap must be positive and finite, got nan", {"softcap": math.nan}),
+    (TypeError, "threshold must be a number or a tensor, got str", {"threshold": "low"}),
+    (TypeError, r"threshold must be .* got torch\.int64", {"threshold": torch.tensor(1)}),
+    (
+        ValueError,
+        r"threshold must be .* broadcastable to \(4, 3\) .* got shape \(2,\)",
+        {"threshold": torch.zeros(2)},
+    ),
+    (
+        ValueError,
+        "threshold must not require a gradient",
+        {"threshold": torch.zeros(4, 3, requires_grad=True)},
+    ),
+    (ValueError, 'tokens must be a tensor when .* "rank", got None', {"outputs": ("rank",)}),
+    (ValueError, 'reference_logits must be given when outputs ask for "kl"', KL),
+    (TypeError, "reference_logits must be a tensor, got int", {**KL, "reference_logits": 0}),
+    (
+        TypeError,
+        r"reference_logits must be torch\.float32 like logits, got torch\.float64",
+        {**KL, "reference_logits": LOGITS.double()},
+    ),
+    (
+        ValueError,
+        r"reference_logits must have shape \(4, 3, 6\) like logits, got \(6,\)",
+        {**KL, "reference_logits": LOGITS[0, 0]},
+    ),
+    (
+        ValueError,
+        "reference_logits must not require a gradient",
+        {**KL, "reference_logits": LOGITS.clone().requires_grad_()},
+    ),
+    (ValueError, 'values must be given when outputs ask for "value"', VALUE),
+    (TypeError, "values must be a tensor, got float", {**VALUE, "values": 0.5}),
+    (
+        TypeError,
+        r"values must be torch\.float32, got torch\.float64",
+        {**VALUE, "values": LOGITS.double()},
+    ),
+    (
+        ValueError,
+        r"values must have shape \(4, 3, 6\) .*, or come with value_tokens, got \(4, 3, 2\)",
+        {**VALUE, "values": FEW},
+    ),
+    (
+        ValueError,
+        "values must not require a gradient",
+        {**VALUE, "values": LOGITS.clone().requires_grad_()},
+    ),
+    (
+        TypeError,
+        r"value_tokens must be integers, got torch\.float32",
+        {**VALUE, "values": FEW, "value_tokens": FEW},
+    ),
+    (
+        ValueError,
+        r"value_tokens must have shape \(4, 3, K\), got \(3, 2\)",
+        {**VALUE, "values": FEW, "value_tokens": PLACES[0]},
+    ),
+    (
+        ValueError,
+        r"values must have shape \(4, 3, 2\) like value_tokens, got \(4, 3, 6\)",
+        {**VALUE, "values": LOGITS, "value_tokens": PLACES},
+    ),
+    (
+        ValueError,
+        r"value_tokens must be in \[0, 6\) .* got 6 in row 3",
+        {
+            **VALUE,
+            "values": FEW,
+            "value_tokens": PLACES.flatten().index_fill(0, torch.tensor(7), 6).view(4, 3, 2),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "message", "change"), MISUSE, ids=[m[1] for m in MISUSE])
+def test_misuse_is_refused_by_name(
+    kind: type[Exception], message: str, change: dict[str, Any]
+) -> None:
+    arguments = {"outputs": ("lse",), **change}
+    with pytest.raises(kind, match=message):
+        pgest.token_stats(LOGITS, None, **arguments)
+
+
+def test_the_reference_path_refuses_the_same_value_tokens() -> None:
+    x = StatsInput(LOGITS, values=FEW, value_tokens=-PLACES)
+    with pytest.raises(ValueError, match=r"value_tokens must be in \[0, 6\) .* got -1"):
+        kernel._token_stats(*x, BITS["value"])
+
+
+def test_grad_inplace_never_overwrites_what_it_reads_beside() -> None:
+    leaf = torch.randn(4, 6, requires_grad=True)
+
+    for outputs, name in ((("kl",), "reference_logits"), (("value",), "values")):
+        logits = leaf * 1
+        beside: dict[str, Any] = {name: logits.detach()[1:]}
+        with pytest.raises(ValueError, match=f"grad_inplace=True would overwrite {name}"):
+            pgest.token_stats(logits[:-1], None, grad_inplace=True, outputs=outputs, **beside)
+
+
+def test_raw_ops_refuse_what_is_missing() -> None:
+    for name in ("logp", "rank", "kl", "reverse_kl", "value"):
+        with pytest.raises(RuntimeError, match="outputs ask for what the arguments do not give"):
+            torch.ops.pgest.token_stats(*StatsInput(LOGITS), BITS[name])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pgest.ops.linear.head import At, Head
+from pgest.ops.memory import fresh
 
 
 class Wanted(NamedTuple):
@@ -39,11 +40,8 @@ class Gradients:
             make = torch.zeros if partial else torch.empty
             self.hidden = make(num_rows, hidden.shape[-1], dtype=hidden.dtype, device=hidden.device)
         if wanted.weight:
-            self.weight = torch.empty_like(
-                weight,
-                dtype=head.dtype if full else weight.dtype,
-                memory_format=torch.contiguous_format,
-            )
+            dtype = head.dtype if full else weight.dtype
+            self.weight = fresh(weight, *weight.shape, dtype=dtype)
         if wanted.bias:
             self.bias = weight.new_zeros(head.vocab, dtype=head.dtype)
         if wanted.temperature:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pgest import reference
+from pgest.ops.memory import fresh
 
 SLAB_BYTES = 16 << 20
 
@@ -52,7 +53,7 @@ class Head:
 
     def workspace(self, size: int) -> Tensor:
         """Memory for the logits of `size` rows."""
-        return self.weight.new_empty(size, self.vocab, dtype=self.dtype)
+        return fresh(self.weight, size, self.vocab, dtype=self.dtype)
 
     def logits(self, rows: Tensor, workspace: Tensor) -> Tensor:
         """The logits of `rows` [R, D], at the beginning of the workspace."""

@@ -206,3 +206,29 @@ def test_what_the_threshold_excludes_is_impossible_and_has_no_gradient() -> None
     assert grad.isfinite().all()
     assert (grad[kept == -INF] == 0).all()
     assert grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("limits", [{"top_k": 40}, {"top_p": 0.8, "min_p": 0.01}], ids=str)
+def test_restrictions_are_the_softmax_of_what_they_keep(
+    dtype: torch.dtype, limits: dict[str, Any]
+) -> None:
+    logits, tokens = draw(6, 2500).to(dtype).requires_grad_(), torch.arange(6)
+    tokens = torch.where(tokens < 4, logits.detach().argmax(-1), logits.detach().argmin(-1))
+    shape: dict[str, Any] = {"bias": draw(2500, seed=1), "softcap": 6.0, "temperature": 0.8}
+    stats = pgest.token_stats(logits, tokens, **shape, **limits)
+    exact = logits.detach().double().requires_grad_()
+    v = 6.0 * torch.tanh((exact + shape["bias"].to(reference.statistics_dtype(logits))) / 6.0)
+    kept = v >= pgest.row_threshold(logits, **shape, **limits)[:, None] - 1e-6
+    assert 1 < kept.sum(-1).min() <= kept.sum(-1).max() < 300
+    truth = pgest.token_stats(v.masked_fill(~kept, -INF), tokens, temperature=0.8)
+    for ours, theirs in zip(stats[:3], truth[:3], strict=True):
+        torch.testing.assert_close(there(ours).double(), there(theirs), rtol=1e-5, atol=1e-5)
+    (grad,) = torch.autograd.grad(there(stats.logp)[:4].sum(), logits)
+    (expected,) = torch.autograd.grad(there(truth.logp)[:4].sum(), exact)
+    assert (grad[:4][~kept[:4]] == 0).all()
+    rounding = 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(grad.double(), expected, rtol=rounding, atol=max(rounding, 1e-6))
+    logp = pgest.token_logp(logits, tokens, **shape, **limits)
+    assert torch.equal(logp, there(stats.logp))
+    assert (logp[4:] == -INF).all()

@@ -16,6 +16,8 @@
 #define PGEST_CLONES
 #endif
 #define PGEST_INLINE inline __attribute__((always_inline))
+// A function that is not inlined into a clone would be compiled for the oldest processor.
+#define PGEST_INLINE_LAMBDA __attribute__((always_inline))
 
 namespace pgest {
 

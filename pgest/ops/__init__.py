@@ -9,6 +9,7 @@ from pgest.ops.stats import (
     token_logp,
     token_stats,
 )
+from pgest.ops.threshold import row_threshold
 
 __all__ = [
     "TokenStats",
@@ -16,6 +17,7 @@ __all__ = [
     "build_info",
     "linear_objective",
     "linear_token_stats",
+    "row_threshold",
     "selective_log_softmax",
     "selective_log_softmax_and_entropy",
     "token_logp",

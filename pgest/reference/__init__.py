@@ -17,6 +17,7 @@ from pgest.reference.stats import (
     token_stats,
     token_stats_backward,
 )
+from pgest.reference.threshold import row_threshold
 
 __all__ = [
     "Stats",
@@ -24,6 +25,7 @@ __all__ = [
     "StatsInput",
     "linear_objective",
     "linear_token_stats",
+    "row_threshold",
     "statistics_dtype",
     "token_stats",
     "token_stats_backward",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pgest.ops import checks
 from pgest.ops.linear.kernel import LinearInput
-from pgest.ops.stats.kernel import BITS
+from pgest.ops.stats.kernel import BITS, BY_TOKEN
 from pgest.ops.stats.kernel import OUTPUTS as STATS
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -40,17 +40,18 @@ def arguments(
         raise ValueError(f"chunk_rows must be None or an integer >= 1, got {chunk_rows!r}")
     if accumulate not in ("full", "weight"):
         raise ValueError(f'accumulate must be "full" or "weight", got {accumulate!r}')
+    bits = sum({BITS[name] for name in names})
     return LinearInput(
         hidden,
         weight,
         checks.bias(bias, logits),
-        checks.tokens(tokens, logits, needed="logp" in names or "rank" in names),
+        checks.tokens(tokens, logits, needed=bool(bits & BY_TOKEN)),
         checks.softcap(softcap),
         checks.temperature(temperature, logits),
         checks.threshold(threshold, logits),
         checks.mask(mask, logits),
         *_reference(reference, logits, "kl" in names or "reverse_kl" in names),
-        sum({BITS[name] for name in names}),
+        bits,
         chunk_rows,
         accumulate == "full",
     )

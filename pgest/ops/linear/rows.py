@@ -12,11 +12,10 @@ from torch import Tensor
 from pgest.ops.library import call
 from pgest.ops.linear.gradients import Gradients
 from pgest.ops.linear.head import At, Head
-from pgest.ops.stats.kernel import BITS
+from pgest.ops.stats.kernel import BY_TOKEN
 from pgest.reference.rows import values
 
 _ops = torch.ops.pgest
-BY_TOKEN = BITS["logp"] | BITS["rank"]
 WORKSPACE_BYTES = 64 << 20
 LEAST_ROWS = (
     128  # with fewer, reading and writing the weight's gradient costs as much as the product

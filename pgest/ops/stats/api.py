@@ -12,9 +12,11 @@ from torch.autograd import forward_ad
 
 from pgest.ops import checks
 from pgest.ops.library import call
+from pgest.ops.stats import arguments
+from pgest.ops.stats.arguments import NOTHING_BESIDE
 from pgest.ops.stats.autograd import EagerForward, Forward
 from pgest.ops.stats.inplace import ForwardInplace
-from pgest.ops.stats.kernel import BITS, OUTPUTS
+from pgest.ops.stats.kernel import BITS, BY_TOKEN, OUTPUTS, PAIR, SETS
 
 
 class TokenStats(NamedTuple):
@@ -39,6 +41,9 @@ def token_stats(
     softcap: float | None = None,
     temperature: float | Tensor = 1.0,
     threshold: float | Tensor | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     mask: Tensor | None = None,
     reference_logits: Tensor | None = None,
     values: Tensor | None = None,
@@ -66,6 +71,8 @@ def token_stats(
         softcap: a positive number; infinite logits are not squashed.
         temperature: a positive number, or a tensor broadcastable to [...].
         threshold: a number, or a tensor broadcastable to [...]: restricts each row to v >= it.
+        top_k, top_p, min_p: restrict each row as `row_threshold` says, at the cost of its passes;
+            not together with `threshold`.
         mask: bool [...], True counts. Masked rows are not read: statistics and gradients are 0,
             and their tokens may be anything.
         reference_logits: like `logits`, for "kl" and "reverse_kl". Read as they are: bias, softcap
@@ -116,52 +123,40 @@ def token_stats(
         (0.665, 1)
     """
     checks.logits(logits)
-    outputs = checks.outputs(outputs, OUTPUTS)
-    by_token = "logp" in outputs or "rank" in outputs
+    bits = SETS.get(outputs) if type(outputs) is tuple else None
+    if bits is None:
+        bits = sum({BITS[name] for name in checks.outputs(outputs, OUTPUTS)})
+    by_token = bits & BY_TOKEN != 0
     tokens = checks.tokens(tokens, logits, needed=by_token)
-    beside = _NOTHING_BESIDE
-    if not (reference_logits is None and values is None) or _BESIDE.intersection(outputs):
-        beside = _beside(logits, outputs, reference_logits, values, value_tokens)
+    limit = None
+    if not (threshold is None and top_k is None and top_p is None and min_p is None):
+        rows = (logits, bias, softcap, temperature, threshold, mask)
+        limit = arguments.restriction(*rows, top_k=top_k, top_p=top_p, min_p=min_p)
+    beside = NOTHING_BESIDE
+    if bits & PAIR:
+        beside = arguments.beside(logits, bits, reference_logits, values, value_tokens)
+    bias = None if bias is None else checks.bias(bias, logits)
+    scale = checks.temperature(temperature, logits)
     args = (
         logits,
         tokens if by_token else None,
-        checks.bias(bias, logits),
-        checks.softcap(softcap),
-        checks.temperature(temperature, logits),
-        checks.threshold(threshold, logits),
-        checks.mask(mask, logits),
+        bias,
+        0.0 if softcap is None else checks.softcap(softcap),
+        scale,
+        limit,
+        None if mask is None else checks.mask(mask, logits),
         *beside,
-        bits := sum({BITS[name] for name in outputs}),
+        bits,
     )
     if grad_inplace and logits.requires_grad:
-        checks.grad_inplace(logits, reference_logits=args[7], values=args[8])
+        checks.grad_inplace(logits, reference_logits=beside[0], values=beside[1])
         results = ForwardInplace.apply(*args)
     else:
-        results = _entry(logits, args[2], args[4])(*args)
+        results = _entry(logits, bias, scale)(*args)
+    if bits & (bits + 1) == 0:  # the first fields, and no others
+        return TokenStats(*results[:-1])
     given = iter(results)
     return TokenStats(*[next(given) if bits & bit else None for bit in BITS.values()])
-
-
-_Beside = tuple[Tensor | None, Tensor | None, Tensor | None]
-_NOTHING_BESIDE: _Beside = (None, None, None)
-_BESIDE = {"kl", "reverse_kl", "value"}
-
-
-def _beside(
-    logits: Tensor,
-    outputs: tuple[str, ...],
-    reference_logits: Tensor | None,
-    values: Tensor | None,
-    value_tokens: Tensor | None,
-) -> _Beside:
-    """What kl, reverse_kl and value read beside the logits, checked; None where not asked for."""
-    if "kl" in outputs or "reverse_kl" in outputs:
-        reference_logits = checks.reference_logits(reference_logits, logits)
-    else:
-        reference_logits = None
-    if "value" not in outputs:
-        return reference_logits, None, None
-    return reference_logits, *checks.values(values, value_tokens, logits)
 
 
 def token_logp(
@@ -172,6 +167,9 @@ def token_logp(
     softcap: float | None = None,
     temperature: float | Tensor = 1.0,
     threshold: float | Tensor | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     mask: Tensor | None = None,
     grad_inplace: bool = False,
 ) -> Tensor:
@@ -180,7 +178,8 @@ def token_logp(
     Args:
         logits: [..., V].
         tokens: [...] or [S, ...].
-        bias, softcap, temperature, threshold, mask, grad_inplace: as in `token_stats`.
+        bias, softcap, temperature, threshold, top_k, top_p, min_p, mask, grad_inplace: as in
+            `token_stats`.
 
     Returns:
         float32 (float64 for float64 logits), shaped like `tokens`; differentiable in logits, bias
@@ -198,6 +197,9 @@ def token_logp(
         softcap=softcap,
         temperature=temperature,
         threshold=threshold,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
         mask=mask,
         grad_inplace=grad_inplace,
     )

@@ -7,6 +7,7 @@ torch, because a Function without `jvp` raises.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,30 +20,43 @@ from pgest.ops.stats import batching
 from pgest.ops.stats.kernel import BITS, DIFFERENTIABLE
 from pgest.reference import StatsGrads, StatsInput
 
-_ops = torch.ops.pgest
+_forward = torch.ops.pgest.token_stats.default
+_backward = torch.ops.pgest.token_stats_backward.default
 # Places among the inputs; the one that is no tensor, and those that may need a gradient.
 NUM_INPUTS = len(StatsInput._fields)
 SOFTCAP = StatsInput._fields.index("softcap")
 BIAS = StatsInput._fields.index("bias")
 TEMPERATURE = StatsInput._fields.index("temperature")
 _NOTHING: tuple[None, ...] = (None,) * NUM_INPUTS
+_NOTHING_BESIDE: list[Tensor | None] = [None, None, None]
 _GRADS = tuple(BITS[name] for name in StatsGrads._fields)
 
 
-def save(ctx: Any, inputs: tuple[Any, ...]) -> None:
-    """Keep the inputs, the state last among them, and the softcap."""
-    ctx.softcap = inputs[SOFTCAP]
-    ctx.save_for_backward(*inputs[:SOFTCAP], *inputs[SOFTCAP + 1 :])
+def save(ctx: Any, inputs: tuple[Any, ...], *more: Any) -> None:
+    """Keep the fields of StatsInput and more tensors. Tiny inputs feel every None that is kept."""
+    logits, tokens, bias, ctx.softcap, temperature, threshold, mask, *beside = inputs
+    ctx.plain = not (ctx.softcap or bias is not None or threshold is not None)
+    ctx.plain = ctx.plain and beside == _NOTHING_BESIDE
+    if ctx.plain:
+        ctx.save_for_backward(logits, tokens, temperature, mask, *more)
+    else:
+        ctx.save_for_backward(logits, tokens, bias, temperature, threshold, mask, *beside, *more)
 
 
 def saved(ctx: Any) -> tuple[Any, ...]:
     """What `save` kept, in the order of the backward op."""
+    if ctx.plain:
+        logits, tokens, temperature, mask, *more = ctx.saved_tensors
+        return logits, tokens, None, 0.0, temperature, None, mask, None, None, None, *more
     tensors = ctx.saved_tensors
-    return (*tensors[:SOFTCAP], ctx.softcap, *tensors[SOFTCAP:])
+    return *tensors[:SOFTCAP], ctx.softcap, *tensors[SOFTCAP:]
 
 
-def spread(outputs: int, grads: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+def spread(outputs: int, grads: tuple[Tensor | None, ...]) -> Sequence[Tensor | None]:
     """Gradients of what was asked for, as gradients of all differentiable statistics."""
+    known = outputs & DIFFERENTIABLE
+    if known & (known + 1) == 0:  # the first, and no others
+        return (*grads[: known.bit_count()], *_NOTHING)[: len(_GRADS)]
     given = iter(grads)
     return [next(given) if outputs & bit else None for bit in _GRADS]
 
@@ -64,12 +78,12 @@ class Forward(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        return tuple(call(_ops.token_stats.default, *args))
+        return tuple(call(_forward, *args))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         outputs = ctx.outputs = inputs[-1]
-        save(ctx, (*inputs[:-1], output[-1]))
+        save(ctx, inputs[:-1], output[-1])
         ctx.mark_non_differentiable(*output[(outputs & DIFFERENTIABLE).bit_count() :])
         ctx.set_materialize_grads(False)
 
@@ -80,7 +94,7 @@ class Forward(Function):
         # Only a gradient of this gradient needs a node of its own.
         if torch.is_grad_enabled():
             return results(ctx, *Backward.apply(*args))
-        return results(ctx, *call(_ops.token_stats_backward.default, *args))
+        return results(ctx, *call(_backward, *args))
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
@@ -92,7 +106,7 @@ class EagerForward(Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        output = Forward.forward(*args)
+        output = tuple(call(_forward, *args))
         Forward.setup_context(ctx, args, output)
         return output
 
@@ -107,11 +121,11 @@ class Backward(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        return call(_ops.token_stats_backward.default, *args)
+        return call(_backward, *args)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        save(ctx, inputs[:-1])
+        save(ctx, inputs[:NUM_INPUTS], *inputs[NUM_INPUTS:-1])
         ctx.by_temperature = inputs[-1]
         ctx.set_materialize_grads(False)
 
@@ -149,7 +163,6 @@ class Backward(Function):
 
 
 def _register() -> None:
-    forward, backward = _ops.token_stats.default, _ops.token_stats_backward.default
     # torch hands the gradients of a list of results over as one list.
     torch.library.register_autograd(
         "pgest::token_stats",
@@ -161,11 +174,11 @@ def _register() -> None:
     )
     torch.library.register_vmap(
         "pgest::token_stats",
-        lambda info, in_dims, *args: batching.forward(forward, info.batch_size, in_dims, args),
+        lambda info, in_dims, *args: batching.forward(_forward, info.batch_size, in_dims, args),
     )
     torch.library.register_vmap(
         "pgest::token_stats_backward",
-        lambda info, in_dims, *args: batching.backward(backward, info.batch_size, in_dims, args),
+        lambda info, in_dims, *args: batching.backward(_backward, info.batch_size, in_dims, args),
     )
 
 

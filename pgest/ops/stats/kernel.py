@@ -18,7 +18,11 @@ from pgest.reference import StatsGrads, StatsInput
 OUTPUTS = (*StatsGrads._fields, "argmax", "rank")
 BITS = {name: 1 << i for i, name in enumerate(OUTPUTS)}
 DIFFERENTIABLE = (1 << len(StatsGrads._fields)) - 1
+BY_TOKEN = BITS["logp"] | BITS["rank"]
 PAIR = BITS["kl"] | BITS["reverse_kl"] | BITS["value"]
+
+# The bits of names in their usual order, looked up because tiny inputs feel a loop over them.
+SETS = {tuple(n for n in OUTPUTS if bits & BITS[n]): bits for bits in range(1, 1 << len(OUTPUTS))}
 
 
 def asked(outputs: int) -> list[str]:

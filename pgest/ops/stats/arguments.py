@@ -1,0 +1,58 @@
+"""From the arguments of `token_stats` to the op's: what is rare, checked and brought into form."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pgest.ops import checks
+from pgest.ops.stats.kernel import BITS
+from pgest.ops.threshold import row_threshold
+
+Beside = tuple[Tensor | None, Tensor | None, Tensor | None]
+NOTHING_BESIDE: Beside = (None, None, None)
+
+
+def beside(
+    logits: Tensor,
+    outputs: int,
+    reference_logits: Tensor | None,
+    values: Tensor | None,
+    value_tokens: Tensor | None,
+) -> Beside:
+    """What kl, reverse_kl and value read beside the logits; None where they are not asked for."""
+    if outputs & (BITS["kl"] | BITS["reverse_kl"]):
+        reference_logits = checks.reference_logits(reference_logits, logits)
+    else:
+        reference_logits = None
+    if not outputs & BITS["value"]:
+        return reference_logits, None, None
+    return reference_logits, *checks.values(values, value_tokens, logits)
+
+
+def restriction(
+    logits: Tensor,
+    bias: Tensor | None,
+    softcap: float | None,
+    temperature: float | Tensor,
+    threshold: float | Tensor | None,
+    mask: Tensor | None,
+    *,
+    top_k: int | None,
+    top_p: float | None,
+    min_p: float | None,
+) -> Tensor | None:
+    """The threshold of each row that top_k, top_p and min_p amount to, or the one given."""
+    if top_k is None and top_p is None and min_p is None:
+        return checks.threshold(threshold, logits)
+    if threshold is not None:
+        raise ValueError("threshold and top_k, top_p or min_p exclude each other, got both")
+    return row_threshold(
+        logits,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        temperature=temperature,
+        bias=bias,
+        softcap=softcap,
+        mask=mask,
+    )

@@ -16,6 +16,7 @@ from pgest.tasks.g2p.config import G2PConfig
 DOCS = Path(__file__).parent.parent / "docs"
 ESTIMATORS = DOCS / "estimators.md"
 TUNING = DOCS / "tuning.md"
+LINEAR = DOCS / "linear.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
@@ -30,6 +31,11 @@ def test_tuning_prints_what_it_says() -> None:
     for package in ("tqdm", "safetensors"):
         pytest.importorskip(package)
     ((says, printed),) = run(TUNING)
+    assert says == printed
+
+
+def test_linear_prints_what_it_says() -> None:
+    ((says, printed),) = run(LINEAR)
     assert says == printed
 
 
@@ -62,7 +68,7 @@ def test_the_table_of_estimators_is_their_traits() -> None:
         assert (takes == "all") == (traits.distributions == (Distribution,))
 
 
-@pytest.mark.parametrize("page", [ESTIMATORS, TUNING], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ESTIMATORS, TUNING, LINEAR], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert len(links) >= 2

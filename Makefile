@@ -39,6 +39,7 @@ bench: env
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
 	$(BIN)/python -m benchmarks.ops
 	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.linear
 	$(BIN)/python -m benchmarks.estimators
 
 lint: env

@@ -18,6 +18,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 ESTIMATORS = DOCS / "estimators.md"
 OBJECTIVES = DOCS / "objectives.md"
 TUNING = DOCS / "tuning.md"
+LINEAR = DOCS / "linear.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
@@ -45,6 +46,11 @@ def test_tuning_prints_what_it_says() -> None:
     for package in ("tqdm", "safetensors"):
         pytest.importorskip(package)
     ((says, printed),) = run(TUNING)
+    assert says == printed
+
+
+def test_linear_prints_what_it_says() -> None:
+    ((says, printed),) = run(LINEAR)
     assert says == printed
 
 
@@ -78,6 +84,7 @@ def test_the_table_of_estimators_is_their_traits() -> None:
 
 
 @pytest.mark.parametrize("page", [ESTIMATORS, OBJECTIVES, TUNING], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [ESTIMATORS, TUNING, LINEAR], ids=lambda page: page.stem)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert len(links) >= 2

@@ -2,6 +2,7 @@
 
 from pgest.ops.bits import BitStats, bit_stats, sample_bits
 from pgest.ops.library import backend, build_info
+from pgest.ops.linear import linear_objective, linear_token_stats
 from pgest.ops.relaxed import gumbel_softmax, straight_through
 from pgest.ops.sampling import Sample, sample
 from pgest.ops.stats import (
@@ -21,6 +22,8 @@ __all__ = [
     "bit_stats",
     "build_info",
     "gumbel_softmax",
+    "linear_objective",
+    "linear_token_stats",
     "row_threshold",
     "sample",
     "sample_bits",

@@ -10,6 +10,7 @@ masked rows are not read: their statistics and gradients are 0.
 
 from pgest.reference.bits import bit_stats, bit_stats_backward, sample_bits
 from pgest.reference.draw import METHODS, sample
+from pgest.reference.linear import linear_objective, linear_token_stats
 from pgest.reference.noise import gumbel_noise, gumbel_of
 from pgest.reference.relaxed import (
     gumbel_softmax,
@@ -37,6 +38,8 @@ __all__ = [
     "gumbel_noise",
     "gumbel_of",
     "gumbel_softmax",
+    "linear_objective",
+    "linear_token_stats",
     "one_hot",
     "row_threshold",
     "sample",

@@ -48,7 +48,7 @@ def _empty(x: StatsInput, outputs: int) -> list[Tensor]:
 def _token_stats(*args: Any) -> list[Tensor]:
     tell_once()
     x, outputs = StatsInput(*args[:-1]), args[-1]
-    _check_values(x)
+    check_values(x)
     with torch.no_grad():
         stats = reference.token_stats(x)
     results = _empty(x, outputs)
@@ -58,7 +58,7 @@ def _token_stats(*args: Any) -> list[Tensor]:
     return results
 
 
-def _check_values(x: StatsInput) -> None:
+def check_values(x: StatsInput) -> None:
     """What the CPU kernels refuse; elsewhere a check would synchronise."""
     if x.logits.device.type != "cpu":
         return

@@ -1,0 +1,114 @@
+"""The user's objective on one chunk: its sum, its gradients, and what is misuse of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pgest.ops.linear.gradients import Wanted
+from pgest.ops.stats.api import TokenStats
+from pgest.ops.stats.kernel import BITS
+
+Objective = Callable[..., Tensor]
+
+
+class OfChunk(NamedTuple):
+    """A chunk's part of the loss, and the gradients for its statistics and its rows."""
+
+    total: Tensor
+    stats: tuple[Tensor | None, ...]
+    extras: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A loss of tokens, its statistics, what divides its sum, and which gradients are wanted."""
+
+    objective: Objective
+    outputs: int
+    normalizer: Tensor
+    wanted: Wanted
+    extras_wanted: tuple[bool, ...]
+    check: bool
+
+    def of_chunk(
+        self, results: Sequence[Tensor], extras: Sequence[Tensor], shape: torch.Size
+    ) -> OfChunk:
+        """The chunk's losses, summed and divided, and their gradients."""
+        stats = [_leaf(x, any(self.wanted)) for x in results]
+        leaves = [_leaf(x, w) for x, w in zip(extras, self.extras_wanted, strict=True)]
+        needed = any(self.wanted) or any(self.extras_wanted)
+        with torch.set_grad_enabled(needed):
+            losses = self.objective(named(stats, self.outputs), *leaves)
+            _check_losses(losses, shape)
+            total = losses.sum(dtype=torch.float64) / self.normalizer
+        if self.check:
+            self._check_rows(losses, stats, leaves)
+        if not needed:
+            return OfChunk(total, (), (None,) * len(leaves))
+        inputs = [x for x in (*stats, *leaves) if x.requires_grad]
+        _check_graph(total, inputs)
+        grads = iter(torch.autograd.grad(total, inputs, allow_unused=True))
+        found = tuple(next(grads) if x.requires_grad else None for x in (*stats, *leaves))
+        return OfChunk(total.detach(), found[: len(stats)], found[len(stats) :])
+
+    def _check_rows(self, losses: Tensor, stats: list[Tensor], leaves: list[Tensor]) -> None:
+        """Half of the rows must have the same losses without the other half."""
+        half = losses.shape[-1] // 2
+        few = named([x[..., :half] for x in stats], self.outputs)
+        with torch.no_grad():
+            alone = self.objective(few, *(x[..., :half] for x in leaves))
+        if not torch.allclose(alone, losses[..., :half], rtol=1e-4, equal_nan=True):
+            raise ValueError(
+                "objective must give each token a loss of its own row alone: here a token's loss "
+                "changes with the other rows of its chunk (a mean, a rank or a random number?)"
+            )
+
+
+def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
+    """Results of the op under the names of the bits in `outputs`."""
+    given = iter(results)
+    return TokenStats(*[next(given) if outputs & bit else None for bit in BITS.values()])
+
+
+def _leaf(x: Tensor, wanted: bool) -> Tensor:
+    return x.detach().requires_grad_(wanted and x.dtype.is_floating_point)
+
+
+def _check_losses(losses: object, shape: torch.Size) -> None:
+    if not isinstance(losses, Tensor):
+        raise TypeError(f"objective must return a tensor, got {type(losses).__name__}")
+    if not losses.dtype.is_floating_point:
+        raise TypeError(f"objective must return floating-point losses, got {losses.dtype}")
+    if losses.shape != shape:
+        raise ValueError(
+            f"objective must return one loss for each token of its chunk, shape {tuple(shape)}, "
+            f"got {tuple(losses.shape)}: the sum over tokens is taken for it"
+        )
+
+
+def _check_graph(total: Tensor, inputs: list[Tensor]) -> None:
+    """Refuse what would lose a gradient without a word: no path at all, or one to elsewhere."""
+    if not total.requires_grad:
+        raise ValueError(
+            "objective must return losses with a gradient path to its statistics or rows, got a "
+            "constant; call linear_objective under torch.no_grad() for the value alone"
+        )
+    known = {id(x) for x in inputs}
+    seen, queue = set(), [total.grad_fn]
+    while queue:
+        node = queue.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None and id(variable) not in known:
+            raise ValueError(
+                f"objective must take what needs a gradient from its rows, got a tensor of shape "
+                f"{tuple(variable.shape)} from elsewhere: pass it to linear_objective as a row"
+            )
+        queue.extend(next_node for next_node, _ in node.next_functions)

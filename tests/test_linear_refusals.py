@@ -1,0 +1,246 @@
+"""What the linear ops refuse, what they say, and how torch's transforms see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch._functorch.config
+import torch._inductor.config
+from linear_inputs import STATS, example, hidden_and_weight
+from op_row import weighted
+from torch import Tensor
+
+import pgest
+from pgest import TokenStats
+from pgest.ops.linear import checks
+from pgest.ops.linear.checks import OUTPUTS
+
+HIDDEN, WEIGHT, TOKENS = torch.zeros(2, 3, 4), torch.zeros(5, 4), torch.zeros(2, 3).long()
+KL: dict[str, Any] = {"outputs": ("kl",)}
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"hidden": 1}, TypeError, "hidden must be a tensor, got int"),
+    ({"hidden": TOKENS}, TypeError, "hidden must be float32, .* got torch.int64"),
+    ({"hidden": torch.zeros(())}, ValueError, r"hidden must have shape \[\.\.\., D\].* got \(\)"),
+    ({"hidden": torch.zeros(3, 0)}, ValueError, r"D >= 1, got \(3, 0\)"),
+    ({"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
+    ({"weight": torch.zeros(4, 5)}, ValueError, r"weight must have shape \[V, 4\].* got \(4, 5\)"),
+    ({"weight": torch.zeros(0, 4)}, ValueError, r"V >= 1, .* got \(0, 4\)"),
+    ({"weight": torch.zeros(4)}, ValueError, r"weight must have shape \[V, 4\].* got \(4,\)"),
+    ({"weight": WEIGHT.double()}, TypeError, "weight must be torch.float32 like hidden.*float64"),
+    ({"weight": WEIGHT.to("meta")}, ValueError, "weight must be on cpu like hidden, got meta"),
+    ({"bias": 0.5}, TypeError, "bias must be a floating-point tensor, got float"),
+    ({"bias": torch.zeros(4)}, ValueError, r"bias must have shape \(5,\).* got \(4,\)"),
+    ({"softcap": -1.0}, ValueError, "softcap must be positive and finite, got -1"),
+    ({"threshold": "all"}, TypeError, "threshold must be a number or a tensor, got str"),
+    ({"outputs": ("value",)}, ValueError, "outputs must be names from .* got 'value'"),
+    ({"outputs": ("kl",)}, ValueError, "reference must be .* got None"),
+    (KL | {"reference": (HIDDEN,)}, ValueError, "reference must be .* got tuple"),
+    (KL | {"reference": (HIDDEN[0], WEIGHT)}, ValueError, r"reference hidden .* got hidden \(3, 4"),
+    (KL | {"reference": (HIDDEN, WEIGHT[1:])}, ValueError, r"must make logits \(2, 3, 5\) like"),
+    (
+        KL | {"reference": (HIDDEN, WEIGHT[:, 1:])},
+        ValueError,
+        r"reference weight must have shape \[V, 4\]",
+    ),
+    (
+        KL | {"reference": (HIDDEN.double(), WEIGHT.double())},
+        TypeError,
+        "reference hidden and weight must be torch.float32 on cpu like hidden",
+    ),
+    (
+        KL | {"reference": (HIDDEN, WEIGHT.clone().requires_grad_())},
+        ValueError,
+        "reference weight must not require a gradient",
+    ),
+    ({"tokens": TOKENS[0]}, ValueError, r"tokens must have shape \(2, 3\) .* got \(3,\)"),
+    ({"tokens": TOKENS.float()}, TypeError, "tokens must be int64"),
+    ({"tokens": TOKENS + 5}, ValueError, r"tokens must be in \[0, 5\).* got 5"),
+    ({"tokens": TOKENS - 1}, ValueError, r"tokens must be in \[0, 5\).* got -1"),
+    ({"tokens": None}, ValueError, "tokens must be a tensor when outputs ask"),
+    ({"temperature": 0.0}, ValueError, "temperature must be positive and finite, got 0"),
+    ({"temperature": torch.tensor(-1.0)}, ValueError, "temperature must be positive and finite"),
+    ({"temperature": torch.ones(4)}, ValueError, r"temperature must be .* got shape \(4,\)"),
+    ({"mask": TOKENS}, TypeError, "mask must be a bool tensor"),
+    ({"mask": TOKENS[0].bool()}, ValueError, r"mask must have shape \(2, 3\)"),
+    ({"outputs": ("logp", "median")}, ValueError, "outputs must be names from .* got 'median'"),
+    ({"chunk_rows": 0}, ValueError, "chunk_rows must be None or an integer >= 1, got 0"),
+    ({"chunk_rows": True}, ValueError, "chunk_rows must be None or an integer >= 1, got True"),
+    ({"accumulate": "half"}, ValueError, "accumulate must be .* got 'half'"),
+]
+
+
+def minus_logp(stats: TokenStats, *rows: Tensor) -> Tensor:
+    assert stats.logp is not None
+    return -stats.logp
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD, ids=[str(b[0])[:40] for b in BAD])
+def test_bad_arguments_are_named(bad: dict[str, Any], error: type[Exception], message: str) -> None:
+    good: dict[str, Any] = {"hidden": HIDDEN, "weight": WEIGHT, "tokens": TOKENS}
+    with pytest.raises(error, match=message):
+        pgest.linear_token_stats(**{**good, **bad})
+    with pytest.raises(error, match=message):
+        pgest.linear_objective(objective=minus_logp, **{**good, **bad})
+
+
+def test_a_bad_token_is_found_in_any_chunk_before_the_work() -> None:
+    tokens = torch.zeros(9).long()
+    tokens[7] = 5
+    with pytest.raises(ValueError, match="got 5"):
+        pgest.linear_token_stats(torch.zeros(9, 4), WEIGHT, tokens, chunk_rows=2)
+    mask = tokens == 0
+    pgest.linear_token_stats(torch.zeros(9, 4), WEIGHT, tokens, mask=mask, chunk_rows=2)
+
+
+def objective_refused(
+    objective: Callable[..., Any], *rows: Any, error: type[Exception] = ValueError, **options: Any
+) -> str:
+    x = example()
+    with pytest.raises(error) as refusal:
+        pgest.linear_objective(x.hidden, x.weight, x.tokens, objective, *rows, **options)
+    return str(refusal.value)
+
+
+def test_an_objective_of_another_shape_is_refused() -> None:
+    message = objective_refused(lambda s: -s.logp.sum())
+    assert message.startswith("objective must return one loss for each token of its chunk, shape")
+    assert "(6,), got ()" in message
+    assert "got (1, 6)" in objective_refused(lambda s: -s.logp[None])
+    assert "got float" in objective_refused(lambda s: 1.0, error=TypeError)
+    assert "got torch.bool" in objective_refused(lambda s: s.logp < 0, error=TypeError)
+
+
+def test_a_constant_objective_is_refused_where_a_gradient_is_wanted() -> None:
+    assert "got a constant" in objective_refused(lambda s: s.logp.detach())
+    x = example()
+    with torch.no_grad():
+        loss = pgest.linear_objective(x.hidden, x.weight, x.tokens, lambda s: s.logp.detach())
+    assert loss < 0
+
+
+def test_a_gradient_that_would_be_lost_is_refused() -> None:
+    scale = torch.ones((), dtype=torch.float64, requires_grad=True)
+    message = objective_refused(lambda s: -s.logp * scale.exp())
+    assert "tensor of shape () from elsewhere: pass it to linear_objective as a row" in message
+    x = example()
+    pgest.linear_objective(
+        x.hidden, x.weight, x.tokens, lambda s, c: -s.logp * c.exp(), scale
+    ).backward()
+    assert scale.grad is not None
+
+
+def test_an_objective_that_couples_rows_is_found_on_request() -> None:
+    def centred(stats: TokenStats, weight: Tensor) -> Tensor:
+        assert stats.logp is not None
+        return (weight - weight.mean()) * stats.logp
+
+    weight = torch.linspace(0, 1, 6, dtype=torch.float64).view(2, 3)
+    message = objective_refused(centred, weight, check=True)
+    assert message.startswith("objective must give each token a loss of its own row alone")
+    x = example()
+    few, all_rows = (
+        pgest.linear_objective(x.hidden, x.weight, x.tokens, centred, weight, chunk_rows=n)
+        for n in (2, 6)
+    )
+    assert not torch.allclose(few, all_rows)  # the loss would depend on the chunks
+
+
+def test_rows_and_normalizer_are_checked() -> None:
+    assert "rows[1] must be broadcastable to (2, 3)" in objective_refused(
+        minus_logp, torch.ones(3), torch.ones(4)
+    )
+    assert "rows[0] must be a tensor" in objective_refused(minus_logp, 1.0, error=TypeError)
+    assert "rows[0] must be on cpu" in objective_refused(minus_logp, torch.ones(3, device="meta"))
+    assert "normalizer must be a number or a tensor of one" in objective_refused(
+        minus_logp, normalizer=torch.ones(2)
+    )
+    assert "normalizer must not require" in objective_refused(
+        minus_logp, normalizer=torch.ones((), requires_grad=True)
+    )
+    assert "normalizer must be a number" in objective_refused(
+        minus_logp, normalizer="mean", error=TypeError
+    )
+
+
+def test_second_derivatives_are_refused() -> None:
+    x = example()
+    (grad,) = torch.autograd.grad(weighted(x.run()), x.hidden, create_graph=True)
+    with pytest.raises(ValueError, match="linear_token_stats has no second derivative"):
+        grad.sum().backward()
+    loss = pgest.linear_objective(x.hidden, x.weight, x.tokens, minus_logp)
+    with pytest.raises(ValueError, match="linear_objective does not support create_graph=True"):
+        torch.autograd.grad(loss, x.hidden, create_graph=True)
+
+
+def test_transforms() -> None:
+    x = hidden_and_weight(example())
+    hidden, weight = x.hidden.detach(), x.weight.detach()
+
+    def logp(hidden: Tensor, tokens: Tensor = x.tokens) -> Tensor:
+        found = pgest.linear_token_stats(hidden, weight, tokens).logp
+        assert found is not None
+        return found.sum()
+
+    expected = torch.autograd.grad(logp(x.hidden), x.hidden)[0]
+    torch.testing.assert_close(torch.func.grad(logp)(hidden), expected)
+    with pytest.raises(ValueError, match=r"linear_token_stats does not support torch\.vmap"):
+        torch.vmap(logp)(hidden, x.tokens)
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(logp, (hidden,), (hidden,))
+    with pytest.raises(ValueError, match=r"linear_objective does not support torch\.func"):
+        torch.func.grad(lambda h: pgest.linear_objective(h, weight, x.tokens, minus_logp))(hidden)
+
+
+def test_opcheck() -> None:
+    x = example(samples=2, masked=True)
+    args: Any = checks.arguments(
+        x.hidden,
+        x.weight,
+        x.tokens,
+        OUTPUTS,
+        bias=x.bias,
+        softcap=3.0,
+        temperature=x.temperature,
+        threshold=-9.0,
+        mask=x.mask,
+        reference=(x.hidden.detach(), x.weight.detach() * 2),
+        chunk_rows=4,
+        accumulate="full",
+    )
+    args = tuple(
+        a.detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a for a in args
+    )
+    torch.library.opcheck(torch.ops.pgest.linear_token_stats.default, args)
+    *results, state = torch.ops.pgest.linear_token_stats(*args)
+    grads = [torch.ones_like(r) if r.is_floating_point() else None for r in results]
+    backward = torch.ops.pgest.linear_token_stats_backward.default
+    args = tuple(a.detach() if isinstance(a, Tensor) else a for a in args)  # no second derivative
+    for wanted in ([True] * 4, [True, False, False, True]):
+        spread = [*grads[:5], None]  # no "value"
+        torch.library.opcheck(backward, (*args, state.detach(), *spread, wanted))
+
+
+# The compiler's caches on disk do not know when an op's own shapes change.
+@torch._inductor.config.patch(fx_graph_cache=False)
+@torch._functorch.config.patch(enable_autograd_cache=False)
+def test_compiles_to_one_graph() -> None:
+    torch._dynamo.reset()
+
+    def loss(hidden: Tensor, weight: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        stats = pgest.linear_token_stats(hidden * 1.5, weight, tokens, mask=mask, outputs=STATS)
+        return weighted(tuple(s for s in stats if s is not None))
+
+    compiled = torch.compile(loss, fullgraph=True)
+    for batch in ((2, 3), (4, 3), (5, 6)):  # the second call makes shapes dynamic
+        x = example(batch, masked=True, dtype=torch.float32)
+        args: Any = (x.hidden, x.weight, x.tokens, x.mask)
+        leaves = (x.hidden, x.weight)
+        torch.testing.assert_close(
+            torch.autograd.grad(compiled(*args), leaves),
+            torch.autograd.grad(loss(*args), leaves),
+        )
+    frames = torch._dynamo.utils.counters["frames"]
+    assert frames["total"] == frames["ok"] <= 2, "recompiled for every shape"

@@ -83,8 +83,9 @@ def test_the_table_of_estimators_is_their_traits() -> None:
         assert (takes == "all") == (traits.distributions == (Distribution,))
 
 
-@pytest.mark.parametrize("page", [ESTIMATORS, OBJECTIVES, TUNING], ids=lambda page: page.stem)
-@pytest.mark.parametrize("page", [ESTIMATORS, TUNING, LINEAR], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR], ids=lambda page: page.stem
+)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
     assert len(links) >= 2

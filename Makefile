@@ -25,6 +25,7 @@ test: env
 bench: env
 	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
 	$(BIN)/python -m benchmarks.ops
+	$(BIN)/python -m benchmarks.kl
 	$(BIN)/python -m benchmarks.estimators
 
 lint: env

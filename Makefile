@@ -40,6 +40,7 @@ bench: env
 	$(BIN)/python -m benchmarks.ops
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.linear
+	$(BIN)/python -m benchmarks.kl
 	$(BIN)/python -m benchmarks.estimators
 
 lint: env

@@ -58,14 +58,15 @@ def bit_stats_backward(
         Like logits; differentiable in everything but the bits.
     """
     z = logits.to(statistics_dtype(logits))
-    p = z.sigmoid()
+    p, q = z.sigmoid(), (-z).sigmoid()
     dz = torch.zeros_like(z)
     if grad_logp is not None and bits is not None:
         w = grad_logp[..., None] if joint else grad_logp
-        dz = dz + (w * (bits.to(z.dtype) - p)).sum(0)
+        b = bits.to(z.dtype)
+        dz = dz + (w * (b * q - (1 - b) * p)).sum(0)  # b - p, which would cancel
     if grad_entropy is not None:
         h = grad_entropy[..., None] if joint else grad_entropy
-        dz = dz - h * torch.where(z.isinf(), 0.0, z) * p * (-z).sigmoid()
+        dz = dz - h * torch.where(z.isinf(), 0.0, z) * p * q
     return dz.to(logits.dtype)
 
 

@@ -23,7 +23,10 @@ def gumbel_softmax(
         Like logits. A row without a possible token, or with NaN or +inf, is NaN. Differentiable in
         logits and temperature, to any order.
     """
-    noisy = logits.to(statistics_dtype(logits)) + gumbel.to(statistics_dtype(logits))
+    z = logits.to(statistics_dtype(logits))
+    top = z.detach().amax(-1, keepdim=True)
+    # Differences of logits, which are small where it matters, keep the noise's digits.
+    noisy = (z - torch.where(top.isfinite(), top, 0.0)) + gumbel.to(z.dtype)
     u, _, _ = scaled(noisy, None, temperature, None)
     soft = u.softmax(-1)
     if hard:

@@ -51,11 +51,12 @@ def _gumbel_softmax_backward(
 ) -> tuple[Tensor, Tensor]:
     tell_once()
     with torch.no_grad():
+        grad_logits, by_t = reference.softmax_backward(soft, grad, temperature)
         # A row without a gradient stays 0 even where it holds a NaN, as in the kernels: a loss may
         # mask it afterwards.
-        silent = (grad == 0).all(-1, keepdim=True)
-        soft = torch.where(silent, 0.0, soft)
-        grad_logits, by_t = reference.softmax_backward(soft, grad, temperature)
+        silent = (grad == 0).all(-1)
+        grad_logits = torch.where(silent[..., None], 0.0, grad_logits)
+        by_t = None if by_t is None else torch.where(silent, 0.0, by_t)
     if by_t is None or not by_temperature:
         by_t = soft.new_empty(0)
     return grad_logits.contiguous(), by_t.to(torch.float64)

@@ -116,7 +116,8 @@ def _numbers(case: dict[str, Any], measured: Measured) -> dict[str, Any]:
 def report(rows: list[dict[str, Any]]) -> str:
     """A table for each case: time, ratio to the bare products, memory, errors."""
     parts = []
-    for case in {tuple((k, r[k]) for k in ("n", "d", "v", "dtype", "with_entropy")) for r in rows}:
+    keys = ("n", "d", "v", "dtype", "with_entropy")
+    for case in dict.fromkeys(tuple((k, r[k]) for k in keys) for r in rows):
         mine = [r for r in rows if all(r[k] == v for k, v in case)]
         facts = dict(case)
         bare = next(r["seconds"] for r in mine if r["who"] == BARE)

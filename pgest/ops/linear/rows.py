@@ -17,9 +17,8 @@ from pgest.reference.rows import values
 
 _ops = torch.ops.pgest
 WORKSPACE_BYTES = 64 << 20
-LEAST_ROWS = (
-    128  # with fewer, reading and writing the weight's gradient costs as much as the product
-)
+# The weight's gradient is read and written once a chunk, which shows beside smaller products.
+LEAST_ROWS = 128
 SQUASHED_ROWS = 16  # at a time, which bounds the temporaries
 
 

@@ -22,7 +22,8 @@ def extension() -> Extension:
     root = Path("csrc")
     sources = sorted(str(p) for p in root.rglob("*.cpp"))
     headers = sorted(str(p) for p in root.rglob("*.h"))
-    flags = ["-O3", "-std=c++20", "-fvisibility=hidden"]
+    # Kernels in several instruction sets: with debug information the binary is five times as large.
+    flags = ["-O3", "-std=c++20", "-fvisibility=hidden", "-g0"]
     if platform.system() != "Windows":
         flags += SIMD
     return CppExtension(

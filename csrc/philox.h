@@ -17,15 +17,18 @@ struct Words {
   uint32_t a, b, c, d;
 };
 
+constexpr int kPhiloxRounds = 10;
+constexpr uint64_t kPhiloxM0 = 0xD2511F53u, kPhiloxM1 = 0xCD9E8D57u;
+constexpr uint32_t kPhiloxK0 = 0x9E3779B9u, kPhiloxK1 = 0xBB67AE85u;
+
 PGEST_HD_INLINE Words philox(Words counter, uint64_t key) {
-  constexpr uint64_t m0 = 0xD2511F53u, m1 = 0xCD9E8D57u;
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t p0 = m0 * counter.a, p1 = m1 * counter.c;
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    const uint64_t p0 = kPhiloxM0 * counter.a, p1 = kPhiloxM1 * counter.c;
     counter = {static_cast<uint32_t>(p1 >> 32) ^ counter.b ^ k0, static_cast<uint32_t>(p1),
                static_cast<uint32_t>(p0 >> 32) ^ counter.d ^ k1, static_cast<uint32_t>(p0)};
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
+    k0 += kPhiloxK0;
+    k1 += kPhiloxK1;
   }
   return counter;
 }

@@ -13,21 +13,7 @@ namespace pgest {
 constexpr int64_t kNoiseBlock = 4 * kNoiseGroup;
 
 // The words of elements [at, at + kNoiseBlock) of a row, each with the next one of its counter.
-PGEST_INLINE void noise_block(uint64_t seed, int64_t row, int64_t at, uint32_t* high, uint32_t* low) {
-  for (int64_t g = 0; g < kNoiseBlock; g += kNoiseGroup) {
-    const int64_t first = (at + g) / 4;
-    uint32_t* h = high + g;
-    uint32_t* l = low + g;
-#pragma omp simd
-    for (int64_t c = 0; c < kNoiseCounters; ++c) {
-      const Words w = noise_words(seed, row, first + c);
-      h[c] = l[c + 3 * kNoiseCounters] = w.a;
-      h[c + kNoiseCounters] = l[c] = w.b;
-      h[c + 2 * kNoiseCounters] = l[c + kNoiseCounters] = w.c;
-      h[c + 3 * kNoiseCounters] = l[c + 2 * kNoiseCounters] = w.d;
-    }
-  }
-}
+void noise_block(uint64_t seed, int64_t row, int64_t at, uint32_t* high, uint32_t* low);
 
 // Where the noise of a call comes from: a seed, uniforms of the caller's, or nowhere.
 template <class A>

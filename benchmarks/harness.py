@@ -24,6 +24,7 @@ from pgest.runs import record
 
 RESULTS = Path(__file__).parent / "results"
 LONG_ENOUGH_S = 0.05
+SLOW_S = 1.0  # a call that takes longer is warm from its last turn, and is timed in fewer rounds
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def take_turns(seats: Mapping[str, Seat], budget_s: float) -> dict[str, Measured
     """Medians of rounds in which every seat is timed once."""
     first = {name: seat.first() for name, seat in seats.items()}
     turn_s = sum(2 * max(m.seconds, LONG_ENOUGH_S) for m in first.values())
-    rounds = int(min(51, max(5, budget_s / turn_s)))
+    slow = any(m.seconds > SLOW_S for m in first.values())
+    rounds = int(min(51, max(3 if slow else 5, budget_s / turn_s)))
     times: dict[str, list[float]] = {name: [] for name in seats}
     for _ in range(rounds):
         for name, seat in seats.items():
@@ -74,15 +76,19 @@ class Here:
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
+        self.slow = False
 
     def first(self) -> Measured:
         self._loop()
-        return Measured(self._loop(), _peak_bytes(self.candidate))
+        seconds = self._loop()
+        self.slow = seconds > SLOW_S
+        return Measured(seconds, _peak_bytes(self.candidate))
 
     def seconds(self) -> float:
         # An untimed turn first, as in a training loop: threads are awake, and memory was freed a
         # moment ago. After a pause threads sleep, and the system may have taken the memory back.
-        self._loop()
+        if not self.slow:
+            self._loop()
         return self._loop()
 
     def _loop(self) -> float:
@@ -98,9 +104,7 @@ class Here:
 
 
 def _peak_bytes(candidate: Candidate) -> int | None:
-    """Growth of the resident set in a call, beyond what the process held; None if unknown."""
-    candidate.prepare()
-    candidate.run()  # buffers that stay are not part of a call
+    """Growth of the resident set in a call, beyond what the calls before left; None if unknown."""
     candidate.prepare()
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -40,6 +40,8 @@ bench: env
 	$(BIN)/python -m benchmarks.ops
 	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.linear
+	$(BIN)/python -m benchmarks.relaxed
+	$(BIN)/python -m benchmarks.bits
 	$(BIN)/python -m benchmarks.kl
 	$(BIN)/python -m benchmarks.estimators
 

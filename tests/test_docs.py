@@ -19,6 +19,7 @@ ESTIMATORS = DOCS / "estimators.md"
 OBJECTIVES = DOCS / "objectives.md"
 TUNING = DOCS / "tuning.md"
 LINEAR = DOCS / "linear.md"
+OPS = DOCS / "ops.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
@@ -33,6 +34,21 @@ def test_objectives_prints_what_it_says() -> None:
     assert len(blocks) == 2
     for says, printed in blocks:
         assert says == printed
+
+
+def test_ops_prints_what_it_says() -> None:
+    blocks = list(run(OPS))
+    assert len(blocks) == 2
+    for says, printed in blocks:
+        assert says == printed
+
+
+def test_every_op_is_on_the_page() -> None:
+    page = OPS.read_text(encoding="utf-8")
+    shared = {"backend", "build_info", "Sample", "TokenStats", "BitStats"}
+    drop_in = {"selective_log_softmax", "selective_log_softmax_and_entropy"}
+    for name in set(pgest.ops.__all__) - shared - drop_in:
+        assert f"`{name}`" in page, name
 
 
 def test_every_objective_and_advantage_is_offered() -> None:
@@ -84,7 +100,7 @@ def test_the_table_of_estimators_is_their_traits() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR], ids=lambda page: page.stem
+    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR, OPS], ids=lambda page: page.stem
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))

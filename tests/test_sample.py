@@ -227,3 +227,9 @@ def test_compiled_code_draws_from_the_default_generator() -> None:
     first, second = compiled(logits), compiled(logits)
     assert not torch.equal(first, second)
     assert not torch.equal(first[0], first[1])
+
+
+def test_a_sample_is_what_an_objective_takes() -> None:
+    logits = torch.zeros(3, 4, requires_grad=True)
+    drawn = pgest.sample(logits, 2, outputs=("logp", "entropy"))
+    assert drawn.stats == pgest.TokenStats(logp=drawn.logp, entropy=drawn.entropy)

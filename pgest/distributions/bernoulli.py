@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +17,6 @@ from pgest.distributions.base import (
     uniform,
     without_path,
 )
-from pgest.ops import sample_bits
 from pgest.reference import statistics_dtype
 
 
@@ -82,9 +80,6 @@ class Bernoulli(Relaxable):
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
             _check_bits(logits)
-            if noise is None and isinstance(sample_shape, Sequence) and 0 not in sample_shape:
-                draws = sample_bits(self.logits, math.prod(sample_shape), generator=generator)
-                return draws.view(*sample_shape, *self.logits.shape)
             u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
 

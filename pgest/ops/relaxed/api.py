@@ -186,6 +186,12 @@ def _check_sample(sample: Any, logits: Tensor) -> bool:
     if sample.requires_grad:
         raise ValueError("sample must not require a gradient, J takes its place: pass .detach()")
     if not sample.is_floating_point():
+        if sample.shape == logits.shape and sample.dim() > 0:
+            raise ValueError(
+                f"sample must be tokens {tuple(logits.shape[:-1])} or [S, ...], or one-hot vectors "
+                f"in the logits' dtype, got integers of the logits' shape {tuple(sample.shape)}: "
+                "pass one_hot.to(logits.dtype)"
+            )
         found = checks.tokens(sample, logits, needed=True, name="sample")
         assert found is not None
         return found.dim() == logits.dim()

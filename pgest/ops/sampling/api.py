@@ -14,6 +14,7 @@ from pgest.ops import checks
 from pgest.ops.library import call
 from pgest.ops.sampling.autograd import Draw, EagerDraw
 from pgest.ops.sampling.noise import shape_of, uniforms
+from pgest.ops.stats import TokenStats
 from pgest.ops.threshold import row_threshold
 from pgest.reference import METHODS
 
@@ -23,9 +24,9 @@ OUTPUTS = ("logp", "entropy")
 class Sample(NamedTuple):
     """S tokens of each row and what is known of them; None where it was not asked for.
 
-    `threshold` is what top_k, top_p and min_p came to: with it `token_stats` scores the tokens
-    under the same restriction, whatever the logits are by then. `perturbed` is log p + Gumbel
-    noise, descending, of tokens drawn without replacement.
+    `threshold` is what top_k, top_p and min_p came to, for these very logits: other logits, even a
+    little smaller, may leave a drawn token below it. `perturbed` is log p + Gumbel noise,
+    descending, of tokens drawn without replacement.
     """
 
     tokens: Tensor
@@ -33,6 +34,11 @@ class Sample(NamedTuple):
     entropy: Tensor | None = None
     perturbed: Tensor | None = None
     threshold: Tensor | None = None
+
+    @property
+    def stats(self) -> TokenStats:
+        """The statistics as `pgest.objectives` take them."""
+        return TokenStats(logp=self.logp, entropy=self.entropy)
 
 
 def sample(

@@ -58,7 +58,7 @@ def token_stats(
         logp = u[token] - lse,   entropy = -sum_j p_j log p_j,   lse = log sum_j exp(u_j),
         kl = sum_j p_j (log p_j - log q_j),   reverse_kl = sum_j q_j (log q_j - log p_j),
         value = sum_j p_j r_j,   argmax = the first of the largest v,
-        rank = how many v_j exceed v[token], so that rank == 0 is accuracy
+        rank = how many v_j exceed v[token]: 0 for the largest, and in masked rows
 
     Args:
         logits: [..., V], float32, float64, bfloat16 or float16. Leading dimensions are free and may
@@ -102,6 +102,10 @@ def token_stats(
     NaN in that row alone. Where q_j = 0 < p_j, kl is inf and its gradient not finite unless its
     upstream gradient is 0; where p_j = 0 < q_j, reverse_kl is inf and its gradient for the logits
     finite. NaN counts as larger than all: it is argmax, and no token of its row has rank 0.
+
+    Error: sums are float32 in blocks, float64 across them. At V = 32,000, against float64: 5e-7 for
+    logp, lse and entropy, 2e-7 absolute for kl and reverse_kl, which may so come out slightly
+    negative, and 3e-8 for gradients (float32), or a rounding of a half type.
 
     Memory: at most eight numbers a row; the backward makes the gradient of the logits and nothing
     else of that size, whatever S.

@@ -32,7 +32,7 @@ def test_a_generator_is_for_eager_code(draw: Callable[..., Any]) -> None:
     def run(z: Tensor) -> Any:
         return draw(z, generator=generator)
 
-    with pytest.raises(ValueError, match="generator is for eager code: code under torch.func"):
+    with pytest.raises(ValueError, match=r"generator is for eager code: code under torch\.func"):
         torch.vmap(run, randomness="different")(torch.zeros(2, 3, 4))
 
 

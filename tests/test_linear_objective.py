@@ -265,3 +265,42 @@ def test_compiled_code_calls_it_between_two_graphs() -> None:
     torch.testing.assert_close(
         torch.autograd.grad(ours, leaves), torch.autograd.grad(theirs, leaves)
     )
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("upstream", [65536.0, 1.003])
+@pytest.mark.parametrize("kept", [False, True])
+def test_half_types_are_rounded_after_the_upstream_gradient(
+    dtype: torch.dtype, upstream: float, kept: bool
+) -> None:
+    x = example((64,), width=8, vocab=31, dtype=dtype)
+    advantage = torch.linspace(-1e-2, 1e-2, 64).to(dtype).requires_grad_()
+    assert x.bias is not None
+    leaves = (x.hidden, x.weight, x.bias, advantage)
+    scale = upstream / 1e5  # far below what float16 holds
+
+    def objective(stats: TokenStats, advantage: Tensor) -> Tensor:
+        return -advantage * stats.logp
+
+    logp = x.run(outputs=("logp",), mask=None)[0]
+    expected = torch.autograd.grad((-advantage * logp).sum() * scale, leaves)
+    loss = run(x, advantage, objective=objective, outputs=("logp",), normalizer=1e5)
+    found = torch.autograd.grad(upstream * loss, leaves, retain_graph=kept)
+    if kept:
+        found = torch.autograd.grad(upstream * loss, leaves)
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == b.dtype == dtype
+        assert largest(b) > 0
+        torch.testing.assert_close(a, b, rtol=torch.finfo(dtype).eps, atol=smallest)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_gradient_summed_in_a_half_type_takes_a_large_upstream_one(kept: bool) -> None:
+    x = hidden_and_weight(example((64,), width=8, vocab=31, dtype=torch.float16))
+    options: Any = {"objective": lambda s: -s.logp, "accumulate": "weight", "normalizer": 1e5}
+    loss = run(x, **options)
+    (small,) = torch.autograd.grad(loss, x.weight, retain_graph=True)
+    (large,) = torch.autograd.grad(65536 * loss, x.weight, retain_graph=kept)
+    assert torch.equal(large, (small.float() * 65536).half())
+    assert largest(large) > 0

@@ -13,9 +13,10 @@ from pgest.ops.checks import tensor
 from pgest.ops.linear import checks
 from pgest.ops.linear.gradients import Wanted
 from pgest.ops.linear.kernel import LinearInput
-from pgest.ops.linear.loss import Loss
+from pgest.ops.linear.loss import HALF, Loss
 from pgest.ops.linear.terms import Objective, Terms, named
 from pgest.ops.stats.api import TokenStats
+from pgest.reference import statistics_dtype
 
 
 @overload
@@ -100,7 +101,8 @@ def linear_objective(
             mean or a sequence's ratio, would depend on the chunks (see `check`). For that, take
             `linear_token_stats` and any loss.
         rows: what the objective needs beside the statistics, broadcastable to `tokens`: weights,
-            old log-probabilities, masks. They may require gradients.
+            old log-probabilities, masks. They may require gradients. Half types arrive in the
+            statistics' dtype.
         outputs: the statistics that the objective reads.
         normalizer: what the sum is divided by, a number or a tensor of one element, detached.
         return_stats: also return the statistics, detached, for logging.
@@ -118,8 +120,10 @@ def linear_objective(
             shape, a constant, or needs a gradient for a tensor that is not among `rows`; for
             `create_graph=True` and torch.func.
 
-    Memory beyond inputs and returned gradients is that of `linear_token_stats`; gradients of half
-    types are scaled by 1 / normalizer before they are rounded. `torch.compile` breaks its graph
+    Memory beyond inputs and returned gradients: that of `linear_token_stats`. From the loss to its
+    backward, gradients of half types wait in float32 ([N, D], and [V, D] with "full"), are scaled
+    there by what the loss is multiplied with, a loss scale for instance, and are rounded once.
+    With accumulate="weight" the weight's own is rounded before. `torch.compile` breaks its graph
     here.
 
     Example:
@@ -168,7 +172,7 @@ def _wanted(x: Tensor | None) -> bool:
 
 
 def _extras(rows: tuple[Any, ...], x: LinearInput) -> list[Tensor]:
-    """One value a token, flat over rows."""
+    """One value a token, flat over rows; half types wide, as their gradients are to be."""
     shape = x.hidden.shape[:-1] if x.tokens is None else x.tokens.shape
     extras = []
     for i, row in enumerate(rows):
@@ -183,7 +187,8 @@ def _extras(rows: tuple[Any, ...], x: LinearInput) -> list[Tensor]:
                 f"{name} must be broadcastable to {tuple(shape)}, one for each token, "
                 f"got {tuple(row.shape)}"
             ) from None
-        extras.append(x.flat(row))
+        wide = statistics_dtype(x.hidden) if row.dtype in HALF else row.dtype
+        extras.append(x.flat(row.to(wide)))
     return extras
 
 

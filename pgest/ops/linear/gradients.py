@@ -77,8 +77,13 @@ class Gradients:
         if weight.dtype == dz.dtype:
             weight.addmm_(dz.t(), rows, beta=beta)
             return
+        buffer: Tensor | None = None
         for columns in self.head.columns():
-            product = dz[:, columns].t() @ rows
+            of_slab = dz[:, columns].t()
+            if buffer is None:
+                buffer = dz.new_empty(len(of_slab), rows.shape[1])
+            # Into given memory, as every product here: autocast, which would round it, passes by.
+            product = torch.mm(of_slab, rows, out=buffer[: len(of_slab)])
             weight[columns] = product if self.first else product.add_(weight[columns])
 
     def results(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:

@@ -148,6 +148,33 @@ def test_an_objective_that_couples_rows_is_found_on_request() -> None:
     assert not torch.allclose(few, all_rows)  # the loss would depend on the chunks
 
 
+COUPLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x - x.mean(),
+    "running sum": lambda x: x.cumsum(-1),
+    "running sum backwards": lambda x: x.flip(-1).cumsum(-1).flip(-1),
+    "first": lambda x: x - x[..., :1],
+    "last": lambda x: x - x[..., -1:],
+    "largest": lambda x: x - x.amax(-1, keepdim=True),
+    "smallest": lambda x: x - x.amin(-1, keepdim=True),
+    "random": lambda x: x * torch.rand_like(x),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+@pytest.mark.parametrize("chunk_rows", [1, 2, 3, None])
+@pytest.mark.parametrize("samples", [None, 2])
+def test_every_kind_of_coupling_is_found(
+    name: str, chunk_rows: int | None, samples: int | None
+) -> None:
+    x = example(samples=samples)
+    options: Any = {"chunk_rows": chunk_rows, "check": True}
+    with pytest.raises(ValueError, match="loss of its own row alone"):
+        pgest.linear_objective(
+            x.hidden, x.weight, x.tokens, lambda s: COUPLED[name](s.logp), **options
+        )
+    pgest.linear_objective(x.hidden, x.weight, x.tokens, lambda s: s.logp.exp(), **options)
+
+
 def test_rows_and_normalizer_are_checked() -> None:
     assert "rows[1] must be broadcastable to (2, 3)" in objective_refused(
         minus_logp, torch.ones(3), torch.ones(4)

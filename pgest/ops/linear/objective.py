@@ -107,8 +107,8 @@ def linear_objective(
         normalizer: what the sum is divided by, a number or a tensor of one element, detached.
         return_stats: also return the statistics, detached, for logging.
         chunk_rows, accumulate: as in `linear_token_stats`.
-        check: evaluate the objective a second time on half of each chunk, and refuse one that
-            gives those rows other losses then.
+        check: evaluate the objective a second time on each half of a chunk by itself (on a chunk of
+            one row: on that row among others), and refuse one that gives other losses then.
 
     Returns:
         The loss, a scalar float32 (float64 for float64 inputs), or (loss, statistics). It is

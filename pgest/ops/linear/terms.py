@@ -57,22 +57,38 @@ class Terms:
         return OfChunk(total.detach(), found[: len(stats)], found[len(stats) :])
 
     def _check_rows(self, losses: Tensor, stats: list[Tensor], leaves: list[Tensor]) -> None:
-        """Half of the rows must have the same losses without the other half."""
-        half = losses.shape[-1] // 2
-        few = named([x[..., :half] for x in stats], self.outputs)
-        with torch.no_grad():
-            alone = self.objective(few, *(x[..., :half] for x in leaves))
-        if not torch.allclose(alone, losses[..., :half], rtol=1e-4, equal_nan=True):
-            raise ValueError(
-                "objective must give each token a loss of its own row alone: here a token's loss "
-                "changes with the other rows of its chunk (a mean, a rank or a random number?)"
-            )
+        """Each half of the rows must have the same losses without the other half.
+
+        Both halves: the first knows nothing of what runs forwards (a running sum), the second of
+        what runs backwards. A single row must have the same between two others.
+        """
+        count = losses.shape[-1]
+        middle = slice(1, 2)
+        parts = [slice(0, count // 2), slice(count // 2, count)] if count > 1 else [slice(0, 1)]
+        for part in parts:
+            some = [x[..., part] if count > 1 else _among_others(x) for x in (*stats, *leaves)]
+            few = named(some[: len(stats)], self.outputs)
+            with torch.no_grad():
+                again = self.objective(few, *some[len(stats) :])
+            again = again if count > 1 else again[..., middle]
+            if not torch.allclose(again, losses[..., part], rtol=1e-4, equal_nan=True):
+                raise ValueError(
+                    "objective must give each token a loss of its own row alone: here a token's "
+                    "loss changes with the other rows of its chunk (a mean, a running sum, a rank "
+                    "or a random number?)"
+                )
 
 
 def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
     """Results of the op under the names of the bits in `outputs`."""
     given = iter(results)
     return TokenStats(*[next(given) if outputs & bit else None for bit in BITS.values()])
+
+
+def _among_others(x: Tensor) -> Tensor:
+    """A single row between two that differ, in which no mean or bound of the three is its own."""
+    low, high = (x / 2, x * 3) if x.dtype.is_floating_point else (x, x)
+    return torch.cat([low, x, high], -1)
 
 
 def _leaf(x: Tensor, wanted: bool) -> Tensor:

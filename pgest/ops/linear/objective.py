@@ -97,9 +97,10 @@ def linear_objective(
         objective: `objective(stats, *rows)` gives one loss for each token, in plain PyTorch, as the
             functions of `pgest.objectives` do. It sees a chunk of the rows that are not masked,
             flat: `stats.logp` and rows are [R], or [S, R] for S tokens a row, `stats.entropy` and
-            the like [R]. A token's loss must depend on its own row alone: anything across rows, a
-            mean or a sequence's ratio, would depend on the chunks (see `check`). For that, take
-            `linear_token_stats` and any loss.
+            the like [R]; a term of these alone counts for each of a row's tokens. A token's loss
+            must depend on its own row alone: anything across rows, a mean or a sequence's ratio,
+            would depend on the chunks (see `check`). For that, take `linear_token_stats` and any
+            loss.
         rows: what the objective needs beside the statistics, broadcastable to `tokens`: weights,
             old log-probabilities, masks. They may require gradients. Half types arrive in the
             statistics' dtype.

@@ -44,7 +44,7 @@ class Terms:
         needed = any(self.wanted) or any(self.extras_wanted)
         with torch.set_grad_enabled(needed):
             losses = self.objective(named(stats, self.outputs), *leaves)
-            _check_losses(losses, shape)
+            losses = _of_tokens(losses, shape, {x.shape for x in stats})
             total = losses.sum(dtype=torch.float64) / self.normalizer
         if self.check:
             self._check_rows(losses, stats, leaves)
@@ -95,16 +95,19 @@ def _leaf(x: Tensor, wanted: bool) -> Tensor:
     return x.detach().requires_grad_(wanted and x.dtype.is_floating_point)
 
 
-def _check_losses(losses: object, shape: torch.Size) -> None:
+def _of_tokens(losses: object, shape: torch.Size, of_stats: set[torch.Size]) -> Tensor:
+    """One loss a token; a term of statistics of rows alone counts for each token of its row."""
     if not isinstance(losses, Tensor):
         raise TypeError(f"objective must return a tensor, got {type(losses).__name__}")
     if not losses.dtype.is_floating_point:
         raise TypeError(f"objective must return floating-point losses, got {losses.dtype}")
-    if losses.shape != shape:
+    of_row = losses.shape == shape[-1:] and losses.shape in of_stats
+    if losses.shape != shape and not of_row:
         raise ValueError(
             f"objective must return one loss for each token of its chunk, shape {tuple(shape)}, "
             f"got {tuple(losses.shape)}: the sum over tokens is taken for it"
         )
+    return losses.expand(shape)
 
 
 def _check_graph(total: Tensor, inputs: list[Tensor]) -> None:

@@ -62,8 +62,8 @@ def total(
         checks.boolean(mask)
         mask = row("mask", mask, like)
         # Before the objective too: 0 * inf is NaN, in its loss or in its gradient.
-        stats = TokenStats(*(x if x is None else torch.where(mask, x, 0) for x in stats))
-        values = [torch.where(mask, value, 0) for value in values]
+        stats = TokenStats(*(x if x is None else x.masked_fill(~mask, 0) for x in stats))
+        values = [value.masked_fill(~mask, 0) for value in values]
     loss = objective(stats, *values)
     checks.tensor("objective(stats, *rows)", loss)
     if loss.shape != like and loss.shape not in shapes:  # a row's term counts for each sample

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
+from pgest.ops.checks import normalizer as check_normalizer
 from pgest.ops.checks import tensor
 from pgest.ops.linear import checks
 from pgest.ops.linear.gradients import Wanted
@@ -105,7 +105,9 @@ def linear_objective(
             old log-probabilities, masks. They may require gradients. Half types arrive in the
             statistics' dtype.
         outputs: the statistics that the objective reads.
-        normalizer: what the sum is divided by, a number or a tensor of one element, detached.
+        normalizer: what the sum is divided by, a number other than 0 or a tensor of one element
+            without a gradient. Where all rows are masked the loss is 0, and so are its gradients,
+            though the tensor be 0.
         return_stats: also return the statistics, detached, for logging.
         chunk_rows, accumulate: as in `linear_token_stats`.
         check: evaluate the objective a second time on each half of a chunk by itself (on a chunk of
@@ -117,9 +119,9 @@ def linear_objective(
         or if nothing requires a gradient, none is made.
 
     Raises:
-        ValueError, TypeError: as `linear_token_stats`; for an objective that returns another
-            shape, a constant, or needs a gradient for a tensor that is not among `rows`; for
-            `create_graph=True` and torch.func.
+        ValueError, TypeError: as `linear_token_stats`; for another normalizer; for an objective
+            that returns another shape, a constant, or needs a gradient for a tensor that is not
+            among `rows`; for `create_graph=True` and torch.func.
 
     Memory beyond inputs and returned gradients: that of `linear_token_stats`. From the loss to its
     backward, gradients of half types wait in float32 ([N, D], and [V, D] with "full"), are scaled
@@ -156,10 +158,13 @@ def linear_objective(
         accumulate=accumulate,
     )
     extras = _extras(rows, x)
+    divisor = torch.as_tensor(
+        check_normalizer(normalizer), dtype=torch.float64, device=x.hidden.device
+    )
     terms = Terms(
         objective,
         x.outputs,
-        _normalizer(normalizer, x.hidden),
+        divisor,
         Wanted(*(_wanted(getattr(x, name)) for name in Wanted._fields)),
         tuple(_wanted(row) for row in extras),
         check,
@@ -191,17 +196,3 @@ def _extras(rows: tuple[Any, ...], x: LinearInput) -> list[Tensor]:
         wide = statistics_dtype(x.hidden) if row.dtype in HALF else row.dtype
         extras.append(x.flat(row.to(wide)))
     return extras
-
-
-def _normalizer(x: Any, hidden: Tensor) -> Tensor:
-    if isinstance(x, Tensor):
-        if x.numel() != 1 or x.is_complex():
-            raise ValueError(
-                f"normalizer must be a number or a tensor of one, got shape {tuple(x.shape)}"
-            )
-        if x.requires_grad:
-            raise ValueError("normalizer must not require a gradient: it divides detached sums")
-        return x.to(hidden.device, torch.float64).reshape(())
-    if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"normalizer must be a number or a tensor, got {type(x).__name__}")
-    return torch.tensor(float(x), dtype=torch.float64, device=hidden.device)

@@ -37,6 +37,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"threshold": "all"}, TypeError, "threshold must be a number or a tensor, got str"),
     ({"outputs": ("value",)}, ValueError, "outputs must be names from .* got 'value'"),
     ({"outputs": ("kl",)}, ValueError, "reference must be .* got None"),
+    ({"reference": (HIDDEN, WEIGHT)}, ValueError, 'ask for "kl" or "reverse_kl" in outputs'),
     (KL | {"reference": (HIDDEN,)}, ValueError, "reference must be .* got tuple"),
     (KL | {"reference": (HIDDEN[0], WEIGHT)}, ValueError, r"reference hidden .* got hidden \(3, 4"),
     (KL | {"reference": (HIDDEN, WEIGHT[1:])}, ValueError, r"must make logits \(2, 3, 5\) like"),
@@ -111,6 +112,13 @@ def test_an_objective_of_another_shape_is_refused() -> None:
     assert "got (1, 6)" in objective_refused(lambda s: -s.logp[None])
     assert "got float" in objective_refused(lambda s: 1.0, error=TypeError)
     assert "got torch.bool" in objective_refused(lambda s: s.logp < 0, error=TypeError)
+
+
+def test_an_objective_that_reads_none_is_told_what_is_missing() -> None:
+    message = objective_refused(lambda s: -s.logp + 0.1 * s.kl, error=TypeError)
+    assert message.startswith("objective failed: unsupported operand")
+    assert "not asked for in outputs, so None in its statistics: entropy, lse, kl" in message
+    assert "so None in its" in objective_refused(lambda s: s.kl.exp(), error=AttributeError)
 
 
 def test_a_constant_objective_is_refused_where_a_gradient_is_wanted() -> None:

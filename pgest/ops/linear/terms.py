@@ -43,7 +43,10 @@ class Terms:
         leaves = [_leaf(x, w) for x, w in zip(extras, self.extras_wanted, strict=True)]
         needed = any(self.wanted) or any(self.extras_wanted)
         with torch.set_grad_enabled(needed):
-            losses = self.objective(named(stats, self.outputs), *leaves)
+            try:
+                losses = self.objective(named(stats, self.outputs), *leaves)
+            except (AttributeError, TypeError) as error:
+                raise self._not_asked_for(error) from error
             losses = _of_tokens(losses, shape, {x.shape for x in stats})
             total = losses.sum(dtype=torch.float64) / self.normalizer
         if self.check:
@@ -55,6 +58,16 @@ class Terms:
         grads = iter(torch.autograd.grad(total, inputs, allow_unused=True))
         found = tuple(next(grads) if x.requires_grad else None for x in (*stats, *leaves))
         return OfChunk(total.detach(), found[: len(stats)], found[len(stats) :])
+
+    def _not_asked_for(self, error: Exception) -> Exception:
+        """The error of an objective, and that what it read may be None."""
+        unread = (name for name, bit in BITS.items() if not self.outputs & bit)
+        missing = [name for name in unread if name != "value"]  # which no linear op has
+        kind = AttributeError if isinstance(error, AttributeError) else TypeError
+        return kind(
+            f"objective failed: {error}; not asked for in outputs, so None in its statistics: "
+            f"{', '.join(missing)}"
+        )
 
     def _check_rows(self, losses: Tensor, stats: list[Tensor], leaves: list[Tensor]) -> None:
         """Each half of the rows must have the same losses without the other half.

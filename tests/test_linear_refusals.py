@@ -37,6 +37,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"threshold": "all"}, TypeError, "threshold must be a number or a tensor, got str"),
     ({"outputs": ("value",)}, ValueError, "outputs must be names from .* got 'value'"),
     ({"outputs": ("kl",)}, ValueError, "reference must be .* got None"),
+    ({"reference": (HIDDEN, WEIGHT)}, ValueError, 'ask for "kl" or "reverse_kl" in outputs'),
     (KL | {"reference": (HIDDEN,)}, ValueError, "reference must be .* got tuple"),
     (KL | {"reference": (HIDDEN[0], WEIGHT)}, ValueError, r"reference hidden .* got hidden \(3, 4"),
     (KL | {"reference": (HIDDEN, WEIGHT[1:])}, ValueError, r"must make logits \(2, 3, 5\) like"),
@@ -113,6 +114,13 @@ def test_an_objective_of_another_shape_is_refused() -> None:
     assert "got torch.bool" in objective_refused(lambda s: s.logp < 0, error=TypeError)
 
 
+def test_an_objective_that_reads_none_is_told_what_is_missing() -> None:
+    message = objective_refused(lambda s: -s.logp + 0.1 * s.kl, error=TypeError)
+    assert message.startswith("objective failed: unsupported operand")
+    assert "not asked for in outputs, so None in its statistics: entropy, lse, kl" in message
+    assert "so None in its" in objective_refused(lambda s: s.kl.exp(), error=AttributeError)
+
+
 def test_a_constant_objective_is_refused_where_a_gradient_is_wanted() -> None:
     assert "got a constant" in objective_refused(lambda s: s.logp.detach())
     x = example()
@@ -146,6 +154,33 @@ def test_an_objective_that_couples_rows_is_found_on_request() -> None:
         for n in (2, 6)
     )
     assert not torch.allclose(few, all_rows)  # the loss would depend on the chunks
+
+
+COUPLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda x: x - x.mean(),
+    "running sum": lambda x: x.cumsum(-1),
+    "running sum backwards": lambda x: x.flip(-1).cumsum(-1).flip(-1),
+    "first": lambda x: x - x[..., :1],
+    "last": lambda x: x - x[..., -1:],
+    "largest": lambda x: x - x.amax(-1, keepdim=True),
+    "smallest": lambda x: x - x.amin(-1, keepdim=True),
+    "random": lambda x: x * torch.rand_like(x),
+}
+
+
+@pytest.mark.parametrize("name", COUPLED)
+@pytest.mark.parametrize("chunk_rows", [1, 2, 3, None])
+@pytest.mark.parametrize("samples", [None, 2])
+def test_every_kind_of_coupling_is_found(
+    name: str, chunk_rows: int | None, samples: int | None
+) -> None:
+    x = example(samples=samples)
+    options: Any = {"chunk_rows": chunk_rows, "check": True}
+    with pytest.raises(ValueError, match="loss of its own row alone"):
+        pgest.linear_objective(
+            x.hidden, x.weight, x.tokens, lambda s: COUPLED[name](s.logp), **options
+        )
+    pgest.linear_objective(x.hidden, x.weight, x.tokens, lambda s: s.logp.exp(), **options)
 
 
 def test_rows_and_normalizer_are_checked() -> None:

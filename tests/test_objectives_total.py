@@ -70,6 +70,20 @@ def test_statistics_behind_the_mask_reach_no_gradient() -> None:
     assert grad.tolist() == [pytest.approx(1 - math.exp(-1)), 0, 0]
 
 
+def test_rows_keep_their_dtype_behind_a_mask() -> None:
+    stats = pgest.token_stats(logits(), TOKENS)
+    rows = (WEIGHT > 2, WEIGHT.to(torch.int16), WEIGHT.half())
+
+    def objective(stats: TokenStats, skip: Tensor, *others: Tensor) -> Tensor:
+        assert stats.logp is not None
+        assert [x.dtype for x in others] == [torch.int16, torch.float16]
+        return torch.where(~skip, stats.logp, 0.0)
+
+    assert stats.logp is not None
+    expected = stats.logp[MASK & (WEIGHT <= 2)].sum()
+    assert_same(total(stats, objective, *rows, mask=MASK), expected)
+
+
 def test_the_term_of_a_row_counts_for_each_of_its_samples() -> None:
     policy = logits()
     stats = pgest.token_stats(policy, TOKENS)

@@ -33,13 +33,15 @@ def total(
         mask: bool, broadcastable to the tokens, True counts. Statistics and rows of what is masked
             reach the objective as 0, its loss there is not counted, and all gradients there are 0.
         normalizer: what the sum is divided by: sequences, tokens, or what a batch spread over
-            several steps or devices has of them in all.
+            several steps or devices has of them in all. A number other than 0, or a tensor of one
+            element without a gradient.
 
     Returns:
-        A scalar.
+        A scalar. Where nothing counts it is 0, and so are its gradients, though a tensor
+        `normalizer` (`mask.sum()`) be 0.
 
     Raises:
-        ValueError, TypeError: for stats, rows, a mask or a loss that do not fit.
+        ValueError, TypeError: for stats, rows, a mask, a normalizer or a loss that do not fit.
 
     Memory: a few numbers for each token and row.
 
@@ -56,14 +58,15 @@ def total(
         ([0.25, -0.75, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0])
     """
     shapes = _shapes(stats)
-    like = max(shapes, key=lambda shape: len(shape))
+    depth = max(len(shape) for shape in shapes)
+    like = next(shape for shape in shapes if len(shape) == depth)
     values = [row(f"rows[{i}]", value, like) for i, value in enumerate(rows)]
     if mask is not None:
         checks.boolean(mask)
         mask = row("mask", mask, like)
         # Before the objective too: 0 * inf is NaN, in its loss or in its gradient.
-        stats = TokenStats(*(x if x is None else torch.where(mask, x, 0) for x in stats))
-        values = [torch.where(mask, value, 0) for value in values]
+        stats = TokenStats(*(x if x is None else x.masked_fill(~mask, 0) for x in stats))
+        values = [value.masked_fill(~mask, 0) for value in values]
     loss = objective(stats, *values)
     checks.tensor("objective(stats, *rows)", loss)
     if loss.shape != like and loss.shape not in shapes:  # a row's term counts for each sample
@@ -72,7 +75,8 @@ def total(
             f"sum, got shape {tuple(loss.shape)}"
         )
     loss = loss.expand(like)
-    return (loss if mask is None else torch.where(mask, loss, 0)).sum() / normalizer
+    loss = loss if mask is None else torch.where(mask, loss, 0)
+    return _over(loss.sum(), normalizer, like, mask)
 
 
 def reinforce_loss(
@@ -97,14 +101,15 @@ def reinforce_loss(
         mask: bool shaped like `tokens` or [...], True counts. What is masked is not read.
         entropy_coef: bonus per token, in units of reward per nat.
         temperature: what the logits are divided by: that at which the tokens were drawn.
-        normalizer: what the sum is divided by, e.g. the number of sequences.
+        normalizer: as in `total`, e.g. the number of sequences.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). An unmasked token that the logits exclude
         (-inf) makes it infinite, unless its weight is 0.
 
     Raises:
-        ValueError, TypeError: as `token_stats`, and for a weight or mask that does not fit.
+        ValueError, TypeError: as `token_stats`, and for a weight, normalizer or mask that does not
+        fit.
 
     Memory: as `token_stats`, plus a few numbers per token.
 
@@ -151,13 +156,13 @@ def logit_l2(
         logits: [..., V]; a -inf logit, which is excluded, counts as 0.
         weight: broadcastable to [...]; how often each row counts, 1 without it.
         mask: [...], bool, True counts. What is masked is not read.
-        normalizer: what the sum is divided by, e.g. the number of sequences.
+        normalizer: as in `total`, e.g. the number of sequences.
 
     Returns:
         A scalar in the dtype of the logits.
 
     Raises:
-        ValueError, TypeError: for a weight or mask that does not fit.
+        ValueError, TypeError: for a weight, normalizer or mask that does not fit.
 
     Memory: one copy of the logits.
 
@@ -174,7 +179,19 @@ def logit_l2(
     rows = torch.where(logits == -torch.inf, 0.0, logits).square().mean(-1)
     if weight is not None:
         rows = rows * row("weight", weight, shape)
-    return rows.sum() / normalizer
+    return _over(rows.sum(), normalizer, shape, mask)
+
+
+def _over(
+    total: Tensor, normalizer: float | Tensor, shape: torch.Size, mask: Tensor | None
+) -> Tensor:
+    """A sum over its normalizer, in its own dtype; 0 for nothing over 0."""
+    by = checks.normalizer(normalizer)
+    if isinstance(by, Tensor):
+        by = by.to(total.device)
+        nothing = shape.numel() == 0 if mask is None else ~mask.any()
+        by = torch.where((by == 0) & nothing, 1.0, by)
+    return (total / by).to(total.dtype)
 
 
 def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor | None:

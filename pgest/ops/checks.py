@@ -270,3 +270,23 @@ def _samples(batch: torch.Size) -> str:
 
 def _columns(batch: torch.Size) -> str:
     return "(" + ", ".join([*map(str, batch), "K"]) + ")"
+
+
+def normalizer(x: Any) -> float | Tensor:
+    """What a sum is divided by: a number that is not 0, or one without a gradient in float64."""
+    if isinstance(x, Tensor):
+        if x.numel() != 1 or x.is_complex():
+            raise ValueError(
+                f"normalizer must be a number or a tensor of one element, got {x.dtype} of shape "
+                f"{_shape(x)}"
+            )
+        _constant("normalizer", x)
+        return x.to(torch.float64).reshape(())
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise TypeError(f"normalizer must be a number or a tensor, got {type(x).__name__}")
+    if x == 0:
+        raise ValueError(
+            "normalizer must not be the number 0; as a tensor (mask.sum()) it may be 0 where "
+            "nothing counts"
+        )
+    return float(x)

@@ -98,6 +98,11 @@ def _reference(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The reference policy's hidden, weight and bias, where outputs compare with it."""
     if not needed:
+        if x is not None:
+            raise ValueError(
+                'reference is given but nothing compares with it: ask for "kl" or "reverse_kl" in '
+                "outputs"
+            )
         return None, None, None
     if not isinstance(x, tuple) or len(x) not in (2, 3):
         raise ValueError(

@@ -28,17 +28,22 @@ class Gradients:
         wanted: which gradients to make.
         full: sum the weight's in the statistics' dtype and round once; else in the weight's own.
         partial: some rows get no chunk, and a hidden gradient of 0.
+        rounded: give them in the dtypes of hidden and weight; else in what they are summed in,
+            hidden's in the statistics' dtype.
     """
 
-    def __init__(self, head: Head, wanted: Wanted, full: bool, partial: bool) -> None:
-        self.head, self.wanted = head, wanted
+    def __init__(
+        self, head: Head, wanted: Wanted, full: bool, partial: bool, rounded: bool = True
+    ) -> None:
+        self.head, self.wanted, self.rounded = head, wanted, rounded
         self.first = True
         self.hidden = self.weight = self.bias = self.temperature = None
         hidden, weight = head.hidden, head.weight
         num_rows = hidden.shape[:-1].numel()
         if wanted.hidden:
             make = torch.zeros if partial else torch.empty
-            self.hidden = make(num_rows, hidden.shape[-1], dtype=hidden.dtype, device=hidden.device)
+            dtype = hidden.dtype if rounded else head.dtype
+            self.hidden = make(num_rows, hidden.shape[-1], dtype=dtype, device=hidden.device)
         if wanted.weight:
             dtype = head.dtype if full else weight.dtype
             self.weight = fresh(weight, *weight.shape, dtype=dtype)
@@ -72,19 +77,26 @@ class Gradients:
         if weight.dtype == dz.dtype:
             weight.addmm_(dz.t(), rows, beta=beta)
             return
+        buffer: Tensor | None = None
         for columns in self.head.columns():
-            product = dz[:, columns].t() @ rows
+            of_slab = dz[:, columns].t()
+            if buffer is None:
+                buffer = dz.new_empty(len(of_slab), rows.shape[1])
+            # Into given memory, as every product here: autocast, which would round it, passes by.
+            product = torch.mm(of_slab, rows, out=buffer[: len(of_slab)])
             weight[columns] = product if self.first else product.add_(weight[columns])
 
     def results(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """The gradients of hidden, weight, bias and temperature, in their dtypes."""
-        head = self.head
-        if self.first and self.weight is not None:
-            self.weight.zero_()
+        """The gradients of hidden, weight, bias and temperature."""
+        head, weight = self.head, self.weight
+        if self.first and weight is not None:
+            weight.zero_()
+        if self.rounded and weight is not None:
+            weight = weight.to(head.weight.dtype)
         batch = head.hidden.shape[:-1]
         return (
             None if self.hidden is None else self.hidden.view(head.hidden.shape),
-            None if self.weight is None else self.weight.to(head.weight.dtype),
+            weight,
             self.bias,
             None if self.temperature is None else self.temperature.view(batch),
         )

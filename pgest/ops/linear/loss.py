@@ -11,12 +11,14 @@ from torch.autograd import Function
 
 from pgest.ops.linear.autograd import PLACES
 from pgest.ops.linear.gradients import Gradients
+from pgest.ops.linear.head import SLAB_BYTES
 from pgest.ops.linear.kernel import LinearInput, Results
 from pgest.ops.linear.rows import Rows
 from pgest.ops.linear.terms import Terms
 from pgest.ops.stats.autograd import spread
 
 ARGUMENTS = len(LinearInput._fields)
+HALF = (torch.bfloat16, torch.float16)
 
 
 class Loss(Function):
@@ -26,9 +28,12 @@ class Loss(Function):
     def forward(ctx: Any, terms: Terms, *inputs: Any) -> tuple[Tensor, ...]:
         x, extras = LinearInput(*inputs[:ARGUMENTS]), inputs[ARGUMENTS:]
         rows, results = x.rows(), Results(x)
-        gradients = Gradients(rows.head, terms.wanted, rows.full, rows.mask is not None)
+        gradients = Gradients(
+            rows.head, terms.wanted, rows.full, partial=rows.mask is not None, rounded=False
+        )
         total, of_extras = evaluate(rows, terms, extras, results, gradients)
         ctx.save_for_backward(*gradients.results(), *of_extras)
+        ctx.dtypes = [getattr(t, "dtype", None) for t in (*(x[i] for i in PLACES), *extras)]
         ctx.mark_non_differentiable(*results.tensors)
         return total.to(rows.head.dtype), *results.tensors
 
@@ -39,19 +44,35 @@ class Loss(Function):
                 "linear_objective does not support create_graph=True: its gradients are made in "
                 "the forward; take linear_token_stats or token_stats and the loss on top of it"
             )
-        scaled = [None if g is None else _scaled(g, grad) for g in ctx.saved_tensors]
+        scaled = [
+            None if g is None else _scaled(g, grad, dtype)
+            for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
         results: list[Tensor | None] = [None] * ARGUMENTS
         for place, found in zip(PLACES, scaled, strict=False):
             results[place] = found
         return None, *results, *scaled[len(PLACES) :]
 
 
-def _scaled(gradient: Tensor, by: Tensor) -> Tensor:
+def _scaled(gradient: Tensor, by: Tensor, dtype: torch.dtype) -> Tensor:
     """A graph that ends here gives its gradients away; one that is kept keeps them."""
-    if torch._C._autograd._get_current_graph_task_keep_graph():
+    kept = torch._C._autograd._get_current_graph_task_keep_graph()
+    if dtype in HALF:
+        return _rounded(gradient, by, dtype, kept)
+    if kept:
         return gradient * by.to(gradient.dtype)
     one = by.device.type == "cpu" and by.item() == 1
     return gradient if one else gradient.mul_(by)
+
+
+def _rounded(gradient: Tensor, by: Tensor, dtype: torch.dtype, kept: bool) -> Tensor:
+    """Multiplied in `by`'s dtype and rounded once: a half type does not hold every loss scale."""
+    gives = gradient.dtype == dtype and not kept
+    result = gradient if gives else torch.empty_like(gradient, dtype=dtype)
+    size = SLAB_BYTES // by.dtype.itemsize
+    for out, part in zip(result.view(-1).split(size), gradient.view(-1).split(size), strict=True):
+        out.copy_(part.to(by.dtype, copy=kept).mul_(by))
+    return result
 
 
 def evaluate(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
+from pgest.ops.checks import normalizer as check_normalizer
 from pgest.ops.checks import tensor
 from pgest.ops.linear import checks
 from pgest.ops.linear.gradients import Wanted
 from pgest.ops.linear.kernel import LinearInput
-from pgest.ops.linear.loss import Loss
+from pgest.ops.linear.loss import HALF, Loss
 from pgest.ops.linear.terms import Objective, Terms, named
 from pgest.ops.stats.api import TokenStats
+from pgest.reference import statistics_dtype
 
 
 @overload
@@ -96,17 +97,21 @@ def linear_objective(
         objective: `objective(stats, *rows)` gives one loss for each token, in plain PyTorch, as the
             functions of `pgest.objectives` do. It sees a chunk of the rows that are not masked,
             flat: `stats.logp` and rows are [R], or [S, R] for S tokens a row, `stats.entropy` and
-            the like [R]. A token's loss must depend on its own row alone: anything across rows, a
-            mean or a sequence's ratio, would depend on the chunks (see `check`). For that, take
-            `linear_token_stats` and any loss.
+            the like [R]; a term of these alone counts for each of a row's tokens. A token's loss
+            must depend on its own row alone: anything across rows, a mean or a sequence's ratio,
+            would depend on the chunks (see `check`). For that, take `linear_token_stats` and any
+            loss.
         rows: what the objective needs beside the statistics, broadcastable to `tokens`: weights,
-            old log-probabilities, masks. They may require gradients.
+            old log-probabilities, masks. They may require gradients. Half types arrive in the
+            statistics' dtype.
         outputs: the statistics that the objective reads.
-        normalizer: what the sum is divided by, a number or a tensor of one element, detached.
+        normalizer: what the sum is divided by, a number other than 0 or a tensor of one element
+            without a gradient. Where all rows are masked the loss is 0, and so are its gradients,
+            though the tensor be 0.
         return_stats: also return the statistics, detached, for logging.
         chunk_rows, accumulate: as in `linear_token_stats`.
-        check: evaluate the objective a second time on half of each chunk, and refuse one that
-            gives those rows other losses then.
+        check: evaluate the objective a second time on each half of a chunk by itself (on a chunk of
+            one row: on that row among others), and refuse one that gives other losses then.
 
     Returns:
         The loss, a scalar float32 (float64 for float64 inputs), or (loss, statistics). It is
@@ -114,12 +119,14 @@ def linear_objective(
         or if nothing requires a gradient, none is made.
 
     Raises:
-        ValueError, TypeError: as `linear_token_stats`; for an objective that returns another
-            shape, a constant, or needs a gradient for a tensor that is not among `rows`; for
-            `create_graph=True` and torch.func.
+        ValueError, TypeError: as `linear_token_stats`; for another normalizer; for an objective
+            that returns another shape, a constant, or needs a gradient for a tensor that is not
+            among `rows`; for `create_graph=True` and torch.func.
 
-    Memory beyond inputs and returned gradients is that of `linear_token_stats`; gradients of half
-    types are scaled by 1 / normalizer before they are rounded. `torch.compile` breaks its graph
+    Memory beyond inputs and returned gradients: that of `linear_token_stats`. From the loss to its
+    backward, gradients of half types wait in float32 ([N, D], and [V, D] with "full"), are scaled
+    there by what the loss is multiplied with, a loss scale for instance, and are rounded once.
+    With accumulate="weight" the weight's own is rounded before. `torch.compile` breaks its graph
     here.
 
     Example:
@@ -151,10 +158,13 @@ def linear_objective(
         accumulate=accumulate,
     )
     extras = _extras(rows, x)
+    divisor = torch.as_tensor(
+        check_normalizer(normalizer), dtype=torch.float64, device=x.hidden.device
+    )
     terms = Terms(
         objective,
         x.outputs,
-        _normalizer(normalizer, x.hidden),
+        divisor,
         Wanted(*(_wanted(getattr(x, name)) for name in Wanted._fields)),
         tuple(_wanted(row) for row in extras),
         check,
@@ -168,7 +178,7 @@ def _wanted(x: Tensor | None) -> bool:
 
 
 def _extras(rows: tuple[Any, ...], x: LinearInput) -> list[Tensor]:
-    """One value a token, flat over rows."""
+    """One value a token, flat over rows; half types wide, as their gradients are to be."""
     shape = x.hidden.shape[:-1] if x.tokens is None else x.tokens.shape
     extras = []
     for i, row in enumerate(rows):
@@ -183,19 +193,6 @@ def _extras(rows: tuple[Any, ...], x: LinearInput) -> list[Tensor]:
                 f"{name} must be broadcastable to {tuple(shape)}, one for each token, "
                 f"got {tuple(row.shape)}"
             ) from None
-        extras.append(x.flat(row))
+        wide = statistics_dtype(x.hidden) if row.dtype in HALF else row.dtype
+        extras.append(x.flat(row.to(wide)))
     return extras
-
-
-def _normalizer(x: Any, hidden: Tensor) -> Tensor:
-    if isinstance(x, Tensor):
-        if x.numel() != 1 or x.is_complex():
-            raise ValueError(
-                f"normalizer must be a number or a tensor of one, got shape {tuple(x.shape)}"
-            )
-        if x.requires_grad:
-            raise ValueError("normalizer must not require a gradient: it divides detached sums")
-        return x.to(hidden.device, torch.float64).reshape(())
-    if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"normalizer must be a number or a tensor, got {type(x).__name__}")
-    return torch.tensor(float(x), dtype=torch.float64, device=hidden.device)

@@ -43,8 +43,11 @@ class Terms:
         leaves = [_leaf(x, w) for x, w in zip(extras, self.extras_wanted, strict=True)]
         needed = any(self.wanted) or any(self.extras_wanted)
         with torch.set_grad_enabled(needed):
-            losses = self.objective(named(stats, self.outputs), *leaves)
-            _check_losses(losses, shape)
+            try:
+                losses = self.objective(named(stats, self.outputs), *leaves)
+            except (AttributeError, TypeError) as error:
+                raise self._not_asked_for(error) from error
+            losses = _of_tokens(losses, shape, {x.shape for x in stats})
             total = losses.sum(dtype=torch.float64) / self.normalizer
         if self.check:
             self._check_rows(losses, stats, leaves)
@@ -56,17 +59,37 @@ class Terms:
         found = tuple(next(grads) if x.requires_grad else None for x in (*stats, *leaves))
         return OfChunk(total.detach(), found[: len(stats)], found[len(stats) :])
 
+    def _not_asked_for(self, error: Exception) -> Exception:
+        """The error of an objective, and that what it read may be None."""
+        unread = (name for name, bit in BITS.items() if not self.outputs & bit)
+        missing = [name for name in unread if name != "value"]  # which no linear op has
+        kind = AttributeError if isinstance(error, AttributeError) else TypeError
+        return kind(
+            f"objective failed: {error}; not asked for in outputs, so None in its statistics: "
+            f"{', '.join(missing)}"
+        )
+
     def _check_rows(self, losses: Tensor, stats: list[Tensor], leaves: list[Tensor]) -> None:
-        """Half of the rows must have the same losses without the other half."""
-        half = losses.shape[-1] // 2
-        few = named([x[..., :half] for x in stats], self.outputs)
-        with torch.no_grad():
-            alone = self.objective(few, *(x[..., :half] for x in leaves))
-        if not torch.allclose(alone, losses[..., :half], rtol=1e-4, equal_nan=True):
-            raise ValueError(
-                "objective must give each token a loss of its own row alone: here a token's loss "
-                "changes with the other rows of its chunk (a mean, a rank or a random number?)"
-            )
+        """Each half of the rows must have the same losses without the other half.
+
+        Both halves: the first knows nothing of what runs forwards (a running sum), the second of
+        what runs backwards. A single row must have the same between two others.
+        """
+        count = losses.shape[-1]
+        middle = slice(1, 2)
+        parts = [slice(0, count // 2), slice(count // 2, count)] if count > 1 else [slice(0, 1)]
+        for part in parts:
+            some = [x[..., part] if count > 1 else _among_others(x) for x in (*stats, *leaves)]
+            few = named(some[: len(stats)], self.outputs)
+            with torch.no_grad():
+                again = self.objective(few, *some[len(stats) :])
+            again = again if count > 1 else again[..., middle]
+            if not torch.allclose(again, losses[..., part], rtol=1e-4, equal_nan=True):
+                raise ValueError(
+                    "objective must give each token a loss of its own row alone: here a token's "
+                    "loss changes with the other rows of its chunk (a mean, a running sum, a rank "
+                    "or a random number?)"
+                )
 
 
 def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
@@ -75,20 +98,29 @@ def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
     return TokenStats(*[next(given) if outputs & bit else None for bit in BITS.values()])
 
 
+def _among_others(x: Tensor) -> Tensor:
+    """A single row between two that differ, in which no mean or bound of the three is its own."""
+    low, high = (x / 2, x * 3) if x.dtype.is_floating_point else (x, x)
+    return torch.cat([low, x, high], -1)
+
+
 def _leaf(x: Tensor, wanted: bool) -> Tensor:
     return x.detach().requires_grad_(wanted and x.dtype.is_floating_point)
 
 
-def _check_losses(losses: object, shape: torch.Size) -> None:
+def _of_tokens(losses: object, shape: torch.Size, of_stats: set[torch.Size]) -> Tensor:
+    """One loss a token; a term of statistics of rows alone counts for each token of its row."""
     if not isinstance(losses, Tensor):
         raise TypeError(f"objective must return a tensor, got {type(losses).__name__}")
     if not losses.dtype.is_floating_point:
         raise TypeError(f"objective must return floating-point losses, got {losses.dtype}")
-    if losses.shape != shape:
+    of_row = losses.shape == shape[-1:] and losses.shape in of_stats
+    if losses.shape != shape and not of_row:
         raise ValueError(
             f"objective must return one loss for each token of its chunk, shape {tuple(shape)}, "
             f"got {tuple(losses.shape)}: the sum over tokens is taken for it"
         )
+    return losses.expand(shape)
 
 
 def _check_graph(total: Tensor, inputs: list[Tensor]) -> None:

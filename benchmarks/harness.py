@@ -12,7 +12,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,15 +58,21 @@ class Seat(Protocol):
         """Seconds of one call."""
 
 
-def take_turns(seats: Mapping[str, Seat], budget_s: float) -> dict[str, Measured]:
-    """Medians of rounds in which every seat is timed once."""
+def take_turns(
+    seats: Mapping[str, Seat], budget_s: float, no_turns: Collection[str] = ()
+) -> dict[str, Measured]:
+    """Medians of rounds in which every seat is timed once.
+
+    Those in `no_turns`, too slow for it, keep what their first warm call took.
+    """
     first = {name: seat.first() for name, seat in seats.items()}
-    turn_s = sum(2 * max(m.seconds, LONG_ENOUGH_S) for m in first.values())
-    slow = any(m.seconds > SLOW_S for m in first.values())
+    playing = {name: seat for name, seat in seats.items() if name not in no_turns}
+    turn_s = sum(2 * max(first[name].seconds, LONG_ENOUGH_S) for name in playing)
+    slow = any(first[name].seconds > SLOW_S for name in playing)
     rounds = int(min(51, max(3 if slow else 5, budget_s / turn_s)))
-    times: dict[str, list[float]] = {name: [] for name in seats}
+    times = {name: [] if name in playing else [m.seconds] for name, m in first.items()}
     for _ in range(rounds):
-        for name, seat in seats.items():
+        for name, seat in playing.items():
             times[name].append(seat.seconds())
     return {n: Measured(statistics.median(t), first[n].peak_bytes) for n, t in times.items()}
 
@@ -79,10 +85,14 @@ class Here:
         self.slow = False
 
     def first(self) -> Measured:
-        self._loop()
-        seconds = self._loop()
+        warm = self._loop()
+        start = time.perf_counter()
+        peak = _peak_bytes(self.candidate)
+        seconds = time.perf_counter() - start
+        if warm <= SLOW_S:
+            seconds = self._loop()
         self.slow = seconds > SLOW_S
-        return Measured(seconds, _peak_bytes(self.candidate))
+        return Measured(seconds, peak)
 
     def seconds(self) -> float:
         # An untimed turn first, as in a training loop: threads are awake, and memory was freed a

@@ -18,12 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.harness import RESULTS, Candidate, Measured, environment, table
+from benchmarks.harness import RESULTS, Candidate, Measured, environment, table, take_turns
 from benchmarks.linear_peers import PEERS, SLOW, Inputs, Result, inputs, missing, result
-from benchmarks.linear_turns import serve, take_turns
-from benchmarks.processes import Elsewhere
+from benchmarks.processes import Elsewhere, serve
 
-SIZE = {"n": 1024, "d": 512, "v": 32000}
+SIZE = {"n": 2048, "d": 512, "v": 32000}
 QUICK = {"n": 256, "d": 64, "v": 4000}
 THP = {"THP_MEM_ALLOC_ENABLE": "1"}
 
@@ -109,7 +108,7 @@ def sweep(cases: list[dict[str, Any]], budget_s: float) -> list[dict[str, Any]]:
         print(f"  {case}", file=sys.stderr, flush=True)
         seats = {f"{n}|{a}": s.at(case) for (n, a), s in everyone.items() if takes_part(n, case)}
         slow = [name for name in seats if name.split("|")[0] == SLOW]
-        for name, measured in take_turns(seats, slow, budget_s).items():
+        for name, measured in take_turns(seats, budget_s, slow).items():
             who, allocator = name.split("|")
             rows.append({**case, "who": who, "allocator": allocator, **_numbers(case, measured)})
         exact = truth(case)
@@ -156,9 +155,9 @@ def _line(row: dict[str, Any], bare: float) -> list[str]:
 
 EXPLANATION = """\
 `python -m benchmarks.linear` wrote this. Loss and gradients of hidden and weight; medians over
-up to five rounds in which all take turns, each in a process of its own. The automatic chunk of
-`F.linear_cross_entropy`, many times slower, gets no turns: its figure is the mean of its first two
-calls, and its errors are not measured. The bare products are those that every
+rounds in which all take turns, each in a process of its own. The automatic chunk of
+`F.linear_cross_entropy`, many times slower, gets no turns: its figure is that of its first warm
+call, and its errors are not measured. The bare products are those that every
 way of doing it needs (logits, and both gradients of them), float32 into preallocated memory. Peak
 MB is what the process grew by, without the gradients that are returned. Numbers behind a name are
 its chunk: rows for `F.linear_cross_entropy` (auto: its own choice; none: a loss for each token,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pgest
 from pgest import reference
+from pgest.ops.bits import kernel
 from pgest.reference.noise import words
 
 DTYPES = (torch.float64, torch.float32, *HALF)
@@ -248,3 +249,16 @@ def test_bad_arguments_of_sample_bits(
     arguments: dict[str, Any] = {"logits": Z, **options}
     with pytest.raises(kind, match=message):
         pgest.sample_bits(arguments.pop("logits"), **arguments)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_lone_bits_without_a_gradient_are_not_read(compiled: bool) -> None:
+    logits = torch.tensor([math.nan, 0.5])
+    bits = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
+    weights, entropy = torch.tensor([[0.0, 1.0], [0.0, 2.0]]), torch.tensor([0.0, 1.0])
+    run = torch.ops.pgest.bit_stats_backward if compiled else kernel._bit_stats_backward
+    for w, h in ((weights, entropy), (weights, None), (None, entropy), (weights, 0 * entropy)):
+        grad = run(logits, bits, w, h, False)
+        assert grad[0] == 0
+        assert grad[1] != 0
+        assert grad[1].isfinite()

@@ -262,3 +262,13 @@ def test_lone_bits_without_a_gradient_are_not_read(compiled: bool) -> None:
         assert grad[0] == 0
         assert grad[1] != 0
         assert grad[1].isfinite()
+
+
+def test_no_samples() -> None:
+    for event_dims, shape in ((0, (0, 3, 4)), (1, (0, 3)), (2, (0,))):
+        logits = torch.randn(3, 4, requires_grad=True)
+        stats = pgest.bit_stats(logits, torch.zeros(0, 3, 4), event_dims=event_dims)
+        assert stats.logp is not None
+        assert stats.logp.shape == shape
+        (grad,) = torch.autograd.grad(stats.logp.sum(), logits)
+        assert torch.equal(grad, torch.zeros(3, 4))

@@ -272,3 +272,22 @@ def test_no_samples() -> None:
         assert stats.logp.shape == shape
         (grad,) = torch.autograd.grad(stats.logp.sum(), logits)
         assert torch.equal(grad, torch.zeros(3, 4))
+
+
+def test_raw_ops_refuse_what_they_cannot_read() -> None:
+    ops, z = torch.ops.pgest, torch.zeros(4, 5)
+    seed, grad, noise = torch.tensor([1]), torch.zeros(3, 4, 5), torch.rand(2, 4).double()
+    with pytest.raises(RuntimeError, match="pgest: sample_bits needs a seed or noise"):
+        ops.sample_bits(z, 2, False, None, None, torch.bool)
+    with pytest.raises(RuntimeError, match="pgest: num_samples must be even"):
+        ops.sample_bits(z, 3, True, seed, None, torch.bool)
+    with pytest.raises(RuntimeError, match="pgest: grad_logp needs bits"):
+        ops.bit_stats_backward(z, None, grad, None, False)
+    with pytest.raises(RuntimeError, match="pgest: gumbel_softmax needs a seed or noise"):
+        ops.gumbel_softmax(z, None, None, None, False)
+    with pytest.raises(RuntimeError, match=r"pgest: jacobian must be .* got other"):
+        ops.straight_through(z, torch.zeros(4, dtype=torch.long), None, "other")
+    with pytest.raises(RuntimeError, match=r"pgest: jacobian must be .* got other"):
+        ops.straight_through_backward(z, torch.zeros(4, dtype=torch.long), None, z, "other")
+    with pytest.raises(RuntimeError, match="pgest: method must be from 0 to 3, got 7"):
+        ops.sample(z, None, 0.0, None, None, None, noise, 7, 2, False)

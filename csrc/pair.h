@@ -9,13 +9,17 @@
 
 namespace pgest {
 
-// Sums over a part of both rows. A term whose own probability is 0 counts as 0.
+// Sums over a part of both rows. A term whose own probability is 0 counts as 0, and the infinite one
+// of a token that the other policy never takes is not in the sums: whether its own probability is 0
+// is known only at the end, whatever the order. Kept is the largest such value.
 struct PairSums {
   RowSums p;
   RowSums q;
   double kl = 0;          // sum 2^d (d - d')
   double reverse_kl = 0;  // sum 2^d' (d' - d)
   double value = 0;       // sum 2^d r
+  double p_alone = -std::numeric_limits<double>::infinity();  // largest v_j where q_j = 0
+  double q_alone = -std::numeric_limits<double>::infinity();  // largest v'_j where p_j = 0
 };
 
 // sum 2^d x, given as `sum`, where d falls by -shift and x grows by `by`; `s0` is sum 2^d. What
@@ -31,7 +35,7 @@ PGEST_HD PairSums rebase(const PairSums& a, double pivot, double q_pivot, double
   if (a.p.pivot == pivot && a.q.pivot == q_pivot) return a;
   const double shift = a.p.pivot == pivot ? 0 : (a.p.pivot - pivot) * bits_per_logit;
   const double q_shift = a.q.pivot == q_pivot ? 0 : (a.q.pivot - q_pivot) * bits_per_logit;
-  PairSums b;
+  PairSums b = a;
   b.p = rebase(a.p, pivot, bits_per_logit);
   b.q = rebase(a.q, q_pivot, bits_per_logit);
   b.kl = moved(a.kl, a.p.s0, shift, shift - q_shift);
@@ -47,14 +51,17 @@ struct PairState {
   double kl = 0, reverse_kl = 0, value = 0;
 };
 
-// The state but for the value, which needs no reference.
-PGEST_HD PairState finish(const PairSums& sums) {
+// The state but for the value, which needs no reference. `p_escapes`: the token of p_alone is possible,
+// so that KL is infinite; `q_escapes` in the other direction. NaN stays NaN.
+PGEST_HD PairState finish(const PairSums& sums, bool p_escapes, bool q_escapes) {
   PairState state{finish(sums.p)};
   state.q_pivot = sums.q.pivot;
   state.q_log_s0 = log(sums.q.s0);
   const double normalisers = state.q_log_s0 - state.p.log_s0;
   state.kl = kLn2 * (sums.kl / sums.p.s0) + normalisers;
   state.reverse_kl = kLn2 * (sums.reverse_kl / sums.q.s0) - normalisers;
+  if (p_escapes) state.kl += std::numeric_limits<double>::infinity();
+  if (q_escapes) state.reverse_kl += std::numeric_limits<double>::infinity();
   return state;
 }
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import pgest
 from pgest import reference
+from pgest.ops.bits import kernel
 from pgest.reference.noise import words
 
 DTYPES = (torch.float64, torch.float32, *HALF)
@@ -248,3 +249,45 @@ def test_bad_arguments_of_sample_bits(
     arguments: dict[str, Any] = {"logits": Z, **options}
     with pytest.raises(kind, match=message):
         pgest.sample_bits(arguments.pop("logits"), **arguments)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_lone_bits_without_a_gradient_are_not_read(compiled: bool) -> None:
+    logits = torch.tensor([math.nan, 0.5])
+    bits = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
+    weights, entropy = torch.tensor([[0.0, 1.0], [0.0, 2.0]]), torch.tensor([0.0, 1.0])
+    run = torch.ops.pgest.bit_stats_backward if compiled else kernel._bit_stats_backward
+    for w, h in ((weights, entropy), (weights, None), (None, entropy), (weights, 0 * entropy)):
+        grad = run(logits, bits, w, h, False)
+        assert grad[0] == 0
+        assert grad[1] != 0
+        assert grad[1].isfinite()
+
+
+def test_no_samples() -> None:
+    for event_dims, shape in ((0, (0, 3, 4)), (1, (0, 3)), (2, (0,))):
+        logits = torch.randn(3, 4, requires_grad=True)
+        stats = pgest.bit_stats(logits, torch.zeros(0, 3, 4), event_dims=event_dims)
+        assert stats.logp is not None
+        assert stats.logp.shape == shape
+        (grad,) = torch.autograd.grad(stats.logp.sum(), logits)
+        assert torch.equal(grad, torch.zeros(3, 4))
+
+
+def test_raw_ops_refuse_what_they_cannot_read() -> None:
+    ops, z = torch.ops.pgest, torch.zeros(4, 5)
+    seed, grad, noise = torch.tensor([1]), torch.zeros(3, 4, 5), torch.rand(2, 4).double()
+    with pytest.raises(RuntimeError, match="pgest: sample_bits needs a seed or noise"):
+        ops.sample_bits(z, 2, False, None, None, torch.bool)
+    with pytest.raises(RuntimeError, match="pgest: num_samples must be even"):
+        ops.sample_bits(z, 3, True, seed, None, torch.bool)
+    with pytest.raises(RuntimeError, match="pgest: grad_logp needs bits"):
+        ops.bit_stats_backward(z, None, grad, None, False)
+    with pytest.raises(RuntimeError, match="pgest: gumbel_softmax needs a seed or noise"):
+        ops.gumbel_softmax(z, None, None, None, False)
+    with pytest.raises(RuntimeError, match=r"pgest: jacobian must be .* got other"):
+        ops.straight_through(z, torch.zeros(4, dtype=torch.long), None, "other")
+    with pytest.raises(RuntimeError, match=r"pgest: jacobian must be .* got other"):
+        ops.straight_through_backward(z, torch.zeros(4, dtype=torch.long), None, z, "other")
+    with pytest.raises(RuntimeError, match="pgest: method must be from 0 to 3, got 7"):
+        ops.sample(z, None, 0.0, None, None, None, noise, 7, 2, False)

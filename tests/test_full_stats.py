@@ -232,3 +232,28 @@ def test_restrictions_are_the_softmax_of_what_they_keep(
     logp = pgest.token_logp(logits, tokens, **shape, **limits)
     assert torch.equal(logp, there(stats.logp))
     assert (logp[4:] == -INF).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("height", [150.0, 2000.0])
+def test_infinite_divergences_do_not_depend_on_the_order(dtype: torch.dtype, height: float) -> None:
+    """The one token that q never takes has p of 0 or not, in whichever block it stands."""
+    logits = torch.zeros(1024, dtype=dtype)
+    logits[:512] = -height
+    theirs = torch.zeros(1024, dtype=dtype)
+    theirs[0] = -INF
+    possible = height == 150 and dtype == torch.float64
+    for x, y in ((logits, theirs), (logits.flip(0), theirs.flip(0))):
+        kl = pgest.token_stats(x, None, outputs=("kl",), reference_logits=y).kl
+        reverse = pgest.token_stats(y, None, outputs=("reverse_kl",), reference_logits=x).reverse_kl
+        for found in (there(kl), there(reverse)):
+            expected = INF if possible else math.log(1023 / 512)
+            torch.testing.assert_close(found.double(), torch.tensor(expected).double())
+
+
+def test_divergences_of_policies_that_exclude_each_other_are_infinite() -> None:
+    logits, theirs = draw(5, 1500), draw(5, 1500, seed=1)
+    logits[:, 3] = theirs[:, 1400] = -INF
+    stats = pgest.token_stats(logits, None, outputs=("kl", "reverse_kl"), reference_logits=theirs)
+    assert (there(stats.kl) == INF).all()
+    assert (there(stats.reverse_kl) == INF).all()

@@ -132,3 +132,25 @@ def test_raw_ops_refuse_what_is_missing() -> None:
     for name in ("logp", "rank", "kl", "reverse_kl", "value"):
         with pytest.raises(RuntimeError, match="outputs ask for what the arguments do not give"):
             torch.ops.pgest.token_stats(*StatsInput(LOGITS), BITS[name])
+
+
+def test_the_raw_op_refuses_what_it_cannot_read() -> None:
+    ops, z, rows = torch.ops.pgest, torch.zeros(4, 6), torch.zeros(4)
+    nothing: list[Any] = [None, None, 0.0, None, None, None]
+    state = torch.zeros(8, 4, dtype=torch.float64)
+    for given in range(6):
+        grads: list[Any] = [None] * 6
+        grads[given] = rows
+        if given in (1, 2):  # of the row alone
+            continue
+        with pytest.raises(RuntimeError, match=r"pgest: gradients are given of what|wrong .*size"):
+            ops.token_stats_backward(z, *nothing, None, None, None, state, *grads, False)
+    grads = [None, rows, None, None, None, None]
+    for size in (2, 4, 9):
+        state = torch.zeros(size, 4, dtype=torch.float64)
+        with pytest.raises(RuntimeError, match="pgest: state has the wrong size"):
+            ops.token_stats_backward(z, *nothing, None, None, None, state, *grads, False)
+    with pytest.raises(RuntimeError, match="pgest: reference_logits must have the shape"):
+        ops.token_stats(z, *nothing, torch.zeros(6, 4), None, None, 1 << 3)
+    with pytest.raises(RuntimeError, match="pgest: values must have the shape"):
+        ops.token_stats(z, *nothing, None, torch.zeros(6, 4), None, 1 << 5)

@@ -114,3 +114,16 @@ def test_grad_inplace_is_refused_where_it_would_be_wrong() -> None:
             fullgraph=True,
             backend="eager",
         )(leaf)
+
+
+def test_grad_inplace_is_refused_where_an_argument_lies_in_the_logits() -> None:
+    base = torch.randn(4, 3, 6, dtype=torch.float64, requires_grad=True)
+    logits, tokens = base * 1, torch.zeros(4, 3, dtype=torch.long)
+    inside = logits.detach()
+    for name, x in {
+        "bias": inside[0, 0],
+        "temperature": inside[..., 0],
+        "threshold": inside[..., 1],
+    }.items():
+        with pytest.raises(ValueError, match=f"would overwrite {name}, which shares its memory"):
+            pgest.token_logp(logits, tokens, grad_inplace=True, **{name: x})  # type: ignore[arg-type]

@@ -213,3 +213,14 @@ def test_transforms_and_compile() -> None:
 def test_errors(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         pgest.row_threshold(rows(torch.float32, 9), **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_impossible_tokens_of_a_flat_row_are_never_collected(dtype: torch.dtype) -> None:
+    """So hot that the bound of top_p lies below all finite numbers."""
+    logits = rows(dtype, 4000)
+    logits[..., ::2] = -math.inf
+    for temperature in (1e30, 1e38):
+        tau = pgest.row_threshold(logits, top_p=0.9, temperature=temperature)
+        kept = (logits >= tau[..., None]).sum(-1)
+        assert ((kept >= 1800) & (kept <= 1810)).all()

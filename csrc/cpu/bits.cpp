@@ -88,14 +88,15 @@ PGEST_CLONES Refusal forward_bits(const BitStatsForward& args, int64_t begin, in
   return {};
 }
 
-// Adds one sample's w (r - m) to a block.
+// Adds one sample's w (r - m) to a block; where w is 0, a NaN logit is not seen.
 template <bool kJoint, class A, class B>
 PGEST_INLINE void add_sample(const Block<A>& block, const B* bits, const A* weight, int64_t n, A* sums) {
   const A w = *weight;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
     const A difference = block.rare[i] - mismatch(block.z[i], static_cast<A>(bit_value(bits[i])));
-    sums[i] += (kJoint ? w : weight[i]) * difference;
+    const A term = (kJoint ? w : weight[i]) * difference;
+    sums[i] += !kJoint && weight[i] == 0 ? 0 : term;
   }
 }
 
@@ -133,7 +134,8 @@ PGEST_CLONES Refusal backward_bits(const BitStatsBackward& args, int64_t begin, 
 #pragma omp simd
         for (int64_t i = 0; i < n; ++i) {
           slopes[i] = entropy_slope(block.z[i], block.rare[i]);
-          sums[i] += grad_entropy[kJoint ? r : place + i] * slopes[i];
+          const A h = grad_entropy[kJoint ? r : place + i];
+          sums[i] += h == 0 ? 0 : h * slopes[i];
         }
       }
       T* out = static_cast<T*>(args.grad_logits) + place;

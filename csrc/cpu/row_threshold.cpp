@@ -95,8 +95,10 @@ PGEST_INLINE A nucleus(const S& source, A lowest, A largest, double bits, double
     return select(kept, count, top_p * total(Source<false, A>{kept, count, none}, mass), mass);
   }
   const double sum = total(source, mass);
-  const A bound = static_cast<A>(top_p_bound(largest, sum, source.size, bits, top_p));
-  return select(kept, collect_from(source, bound, kept), top_p * sum, mass);
+  // Impossible tokens are never collected: a bound below all finite numbers is no bound.
+  const double bound = std::max<double>(top_p_bound(largest, sum, source.size, bits, top_p),
+                                        std::numeric_limits<A>::lowest());
+  return select(kept, collect_from(source, static_cast<A>(bound), kept), top_p * sum, mass);
 }
 
 template <class A, class S>

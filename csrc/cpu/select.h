@@ -24,8 +24,8 @@ struct Bins {
   Bins(A low, A high) : half_high(high / 2), scale(kBins / (high / 2 - low / 2)) {}
   bool finite() const { return scale < std::numeric_limits<A>::infinity(); }
   PGEST_INLINE int32_t of(A v) const {
-    const int32_t bin = static_cast<int32_t>((half_high - v / 2) * scale);
-    return bin < kBins - 1 ? bin : kBins - 1;
+    const A bin = (half_high - v / 2) * scale;
+    return bin < kBins - 1 ? static_cast<int32_t>(bin) : kBins - 1;  // a NaN too
   }
 };
 

@@ -24,9 +24,10 @@ template <bool kReference, bool kReverse, class A>
 PGEST_INLINE PairSums block_sums(const A* x, const A* y, int64_t n, A pivot, A q_pivot, A bits,
                                  A& x_max, A& y_max) {
   const A lowest = lowest_bits(bits);
+  constexpr A kNever = -std::numeric_limits<A>::infinity();
   A s0 = 0, s1 = 0, q0 = 0, kl = 0, reverse = 0;
-  A m = -std::numeric_limits<A>::infinity(), mq = m;
-#pragma omp simd reduction(+ : s0, s1, q0, kl, reverse) reduction(max : m, mq)
+  A m = kNever, mq = kNever, p_alone = kNever, q_alone = kNever;
+#pragma omp simd reduction(+ : s0, s1, q0, kl, reverse) reduction(max : m, mq, p_alone, q_alone)
   for (int64_t i = 0; i < n; ++i) {
     m = x[i] > m ? x[i] : m;
     const A exact = (x[i] - pivot) * bits;
@@ -39,8 +40,14 @@ PGEST_INLINE PairSums block_sums(const A* x, const A* y, int64_t n, A pivot, A q
       const A dq = (y[i] - q_pivot) * bits;
       const A eq = exp2_fast(clamp_bits(dq, lowest));
       q0 += eq;
-      kl += e == 0 ? 0 : e * (d - dq);
-      if constexpr (kReverse) reverse += eq == 0 ? 0 : eq * (dq - exact);
+      const A alone = dq == kNever ? x[i] : kNever;
+      p_alone = alone > p_alone ? alone : p_alone;
+      kl += e == 0 || dq == kNever ? 0 : e * (d - dq);
+      if constexpr (kReverse) {
+        const A q_only = exact == kNever ? y[i] : kNever;
+        q_alone = q_only > q_alone ? q_only : q_alone;
+        reverse += eq == 0 || exact == kNever ? 0 : eq * (dq - exact);
+      }
     }
   }
   x_max = m;
@@ -50,6 +57,8 @@ PGEST_INLINE PairSums block_sums(const A* x, const A* y, int64_t n, A pivot, A q
   sums.q = {static_cast<double>(q_pivot), q0, 0};
   sums.kl = kl;
   sums.reverse_kl = reverse;
+  sums.p_alone = p_alone;
+  sums.q_alone = q_alone;
   return sums;
 }
 
@@ -108,6 +117,8 @@ PGEST_INLINE void add_block(Found<A>& found, const A* x, const A* y, int64_t n, 
       sums.q.s0 += block.q.s0;
       sums.kl += block.kl;
       sums.reverse_kl += block.reverse_kl;
+      sums.p_alone = std::max(sums.p_alone, block.p_alone);
+      sums.q_alone = std::max(sums.q_alone, block.q_alone);
       break;
     }
     sums = rebase(sums, higher ? x_max : sums.p.pivot, q_higher ? y_max : sums.q.pivot, bits);
@@ -168,6 +179,14 @@ PGEST_INLINE void read_row(const TokenStatsForward& args, const PairRow<T>& row,
     found.argmax = first_nan(row, vocab, found.argmax);
 }
 
+// Whether a value's probability, relative to that of the largest, is more than 0 in the kernel's type.
+template <class A>
+PGEST_INLINE bool possible(double v, double largest, double bits) {
+  const A scale = static_cast<A>(bits);
+  const A d = (static_cast<A>(v) - static_cast<A>(largest)) * scale;
+  return v != kNone && exp2_fast(clamp_bits(d, lowest_bits(scale))) != 0;
+}
+
 template <class T>
 PGEST_INLINE void put(void* out, int64_t at, double x) {
   if (out) static_cast<Acc<T>*>(out)[at] = static_cast<Acc<T>>(x);
@@ -217,10 +236,14 @@ PGEST_CLONES Refusal full_forward_rows(const TokenStatsForward& args, int64_t be
       for (int64_t s = 0; s < in.num_samples; ++s)
         found.chosen.push_back(row.token(in.tokens[s * in.num_rows + r]));
     found.larger.assign(found.chosen.size(), 0);
-    read_row(args, row, kLog2E / temperature, found);
+    const double bits = kLog2E / temperature;
+    read_row(args, row, bits, found);
 
-    PairState state{finish(found.sums.p)};
-    if (args.out[kKl] || args.out[kReverseKl]) state = finish(found.sums);
+    const PairSums& sums = found.sums;
+    PairState state{finish(sums.p)};
+    if (args.out[kKl] || args.out[kReverseKl])
+      state = finish(sums, possible<Acc<T>>(sums.p_alone, sums.p.pivot, bits),
+                     possible<Acc<T>>(sums.q_alone, sums.q.pivot, bits));
     if (args.out[kValue] && !in.value_tokens) state.value = found.sums.value / found.sums.p.s0;
     if (args.out[kValue] && in.value_tokens) {
       state.value = state.p.log_s0 * 0;  // NaN for a row that has no probabilities

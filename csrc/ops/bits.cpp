@@ -25,6 +25,7 @@ Input make_input(const Tensor& logits, const Optional& bits, bool joint) {
   input.logits = packed(logits, logits.scalar_type(), logits.numel(), "logits");
   in.logits = data(input.logits);
   if (bits) {
+    if (bits->dim() == 0) throw std::runtime_error("pgest: bits must have a dimension of samples");
     in.num_samples = bits->size(0);
     in.bytes = bits->scalar_type() == ScalarType::Bool || bits->scalar_type() == ScalarType::Byte;
     input.bits = packed(bits, in.bytes ? bits->scalar_type() : logits.scalar_type(),
@@ -79,6 +80,7 @@ Tensor bit_stats_backward(Tensor logits, Optional bits, Optional grad_logp, Opti
                           bool joint) {
   const Input input = make_input(logits, bits, joint);
   const ScalarType dtype = statistics_dtype(logits);
+  if (grad_logp && !bits) throw std::runtime_error("pgest: grad_logp needs bits");
   const int64_t each = joint ? input.in.num_rows : logits.numel();
   const Optional by_logp = packed(grad_logp, dtype, input.in.num_samples * each, "grad_logp");
   const Optional by_entropy = packed(grad_entropy, dtype, each, "grad_entropy");
@@ -96,6 +98,9 @@ Tensor sample_bits(Tensor logits, int64_t num_samples, bool antithetic, Optional
                    ScalarType dtype) {
   const int64_t draws = antithetic ? num_samples / 2 : num_samples;
   const bool bytes = dtype == ScalarType::Bool || dtype == ScalarType::Byte;
+  if (!seed && !noise) throw std::runtime_error("pgest: sample_bits needs a seed or noise");
+  if (num_samples < 0 || (antithetic && num_samples % 2))
+    throw std::runtime_error("pgest: num_samples must be even for antithetic pairs, and not negative");
   if (!bytes && dtype != logits.scalar_type())
     throw std::runtime_error("pgest: dtype must be bool, uint8 or that of logits");
   const Optional held = packed(logits, logits.scalar_type(), logits.numel(), "logits");

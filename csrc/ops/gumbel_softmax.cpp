@@ -35,6 +35,7 @@ void refuse(const Refusal& refusal, const LogitRows& in) {
 }
 
 Tensor gumbel_softmax(Tensor logits, Optional temperature, Optional seed, Optional noise, bool hard) {
+  if (!seed && !noise) throw std::runtime_error("pgest: gumbel_softmax needs a seed or noise");
   const Input input = make_input(logits, temperature, seed, noise);
   Tensor out = fresh_like(logits);
   const GumbelSoftmaxForward args{input.in, hard, out.mutable_data_ptr()};

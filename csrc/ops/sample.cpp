@@ -28,6 +28,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, Optiona
                                                           int64_t num_samples, bool entropy) {
   const HeldRows held = hold_rows(logits, bias, softcap, temperature, threshold, mask);
   Sample args{held.in};
+  if (method < kIndependent || method > kWithoutReplacement)
+    throw std::runtime_error("pgest: method must be from 0 to 3, got " + std::to_string(method));
+  if (num_samples < 0) throw std::runtime_error("pgest: num_samples must not be negative");
   args.method = static_cast<Method>(method);
   args.num_samples = num_samples;
   args.entropy = entropy;

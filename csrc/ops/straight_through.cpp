@@ -18,8 +18,15 @@ void refuse(const Refusal& refusal, const LogitRows& in) {
                              std::to_string(in.rows.vocab) + "), got another in row " + row);
 }
 
+Jacobian jacobian_of(const std::string& name) {
+  if (name == "reinmax") return Jacobian::reinmax;
+  if (name == "straight_through") return Jacobian::straight_through;
+  throw std::runtime_error("pgest: jacobian must be straight_through or reinmax, got " + name);
+}
+
 std::tuple<Tensor, Tensor> straight_through(Tensor logits, Tensor sample, Optional temperature,
                                             std::string jacobian) {
+  jacobian_of(jacobian);
   const HeldRows rows =
       hold_rows(logits, std::nullopt, 0, temperature, std::nullopt, std::nullopt);
   const bool integers = sample.scalar_type() == ScalarType::Long;
@@ -49,7 +56,7 @@ Tensor straight_through_backward(Tensor logits, Tensor tokens, Optional temperat
   const Optional held_grad = packed(grad, logits.scalar_type(), logits.numel(), "grad");
   Tensor grad_logits = fresh_like(logits);
   StraightThroughBackward args{rows.in, static_cast<const int64_t*>(data(held_tokens))};
-  args.jacobian = jacobian == "reinmax" ? Jacobian::reinmax : Jacobian::straight_through;
+  args.jacobian = jacobian_of(jacobian);
   args.grad = data(held_grad);
   args.grad_logits = grad_logits.mutable_data_ptr();
   refuse(over_rows(rows.in.num_rows, rows.in.rows.vocab, [&](int64_t begin, int64_t end) {

@@ -18,7 +18,9 @@ struct Input {
 // Rows that are read beside the logits, with strides of their own.
 Optional beside(const Optional& t, const Tensor& logits, const char* name, Rows& rows) {
   if (!t) return std::nullopt;
-  if (t->dim() != logits.dim() || t->numel() != logits.numel() || !t->is_cpu())
+  const auto same = std::equal(t->sizes().begin(), t->sizes().end(), logits.sizes().begin(),
+                               logits.sizes().end());
+  if (!same || !t->is_cpu())
     throw std::runtime_error(std::string("pgest: ") + name + " must have the shape of logits");
   if (rows_of(*t, rows)) return t;
   Tensor copy = torch::stable::contiguous(*t);
@@ -31,6 +33,7 @@ void hold_values(Input& input, const Tensor& logits, const Optional& values,
   TokenStatsInput& in = input.in;
   if (!values) return;
   if (value_tokens) {
+    if (value_tokens->dim() == 0) throw std::runtime_error("pgest: value_tokens must have a dimension");
     in.num_values = value_tokens->size(value_tokens->dim() - 1);
     const int64_t numel = in.num_rows * in.num_values;
     input.value_tokens = packed(value_tokens, ScalarType::Long, numel, "value_tokens");
@@ -138,8 +141,14 @@ Tensor run_backward(const Input& input, const Tensor& state,
     held[output] = packed(*grads[output], statistics_dtype(logits), numel, "a gradient");
     args.grad[output] = data(held[output]);
   }
-  const int64_t rows = args.grad[kKl] || args.grad[kReverseKl] || args.grad[kValue]
-                           ? kPairState : state.size(0);
+  const bool compared = args.grad[kKl] || args.grad[kReverseKl];
+  if ((args.grad[kLogp] && !in.tokens) || (compared && !in.reference_logits) ||
+      (args.grad[kValue] && !in.values))
+    throw std::runtime_error("pgest: gradients are given of what the arguments do not give");
+  const bool pair = compared || args.grad[kValue];
+  const int64_t rows = state.dim() == 0 ? 0 : state.size(0);
+  if (rows != kPairState && (pair || rows != kRowState))
+    throw std::runtime_error("pgest: state has the wrong size");
   const Optional saved = packed(state, ScalarType::Double, rows * in.num_rows, "state");
   const std::vector<int64_t> shape =
       by_temperature ? leading(logits) : std::vector<int64_t>{0};

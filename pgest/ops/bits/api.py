@@ -79,7 +79,11 @@ def bit_stats(
     batch = logits.shape[: logits.dim() - event_dims]
     # One dimension of bits for the kernel, which sums over it or does not.
     rows = (*batch, event) if event_dims else logits.shape or (1,)
-    given = bits.reshape(samples or 1, *rows) if scored and bits is not None else None
+    given = (
+        bits.reshape(1 if samples is None else samples, *rows)
+        if scored and bits is not None
+        else None
+    )
     run = entry(autograd.bit_stats, autograd.BitStats, autograd.EagerBitStats, logits)
     logp, entropy = run(logits.reshape(rows), given, "entropy" in outputs, event_dims > 0)
     return BitStats(

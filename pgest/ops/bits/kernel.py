@@ -47,13 +47,14 @@ def _bit_stats_backward(
 ) -> Tensor:
     tell_once()
     with torch.no_grad():
-        if joint:  # a row without a gradient is not read, as in the kernels
-            silent = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
-            if grad_logp is not None:
-                silent = silent & (grad_logp == 0).all(0)
-            if grad_entropy is not None:
-                silent = silent & (grad_entropy == 0)
-            logits = torch.where(silent[..., None], 0.0, logits)
+        # What has no gradient is not read, as in the kernels.
+        each = logits.shape[:-1] if joint else logits.shape
+        silent = torch.ones(each, dtype=torch.bool, device=logits.device)
+        if grad_logp is not None:
+            silent = silent & (grad_logp == 0).all(0)
+        if grad_entropy is not None:
+            silent = silent & (grad_entropy == 0)
+        logits = torch.where(silent[..., None] if joint else silent, 0.0, logits)
         args = (logits, bits, grad_logp, grad_entropy, joint)
         return reference.bit_stats_backward(*args).contiguous()
 

@@ -153,7 +153,14 @@ def token_stats(
         bits,
     )
     if grad_inplace and logits.requires_grad:
-        checks.grad_inplace(logits, reference_logits=beside[0], values=beside[1])
+        checks.grad_inplace(
+            logits,
+            reference_logits=beside[0],
+            values=beside[1],
+            bias=bias,
+            temperature=scale,
+            threshold=limit,
+        )
         results = ForwardInplace.apply(*args)
     else:
         results = _entry(logits, bias, scale)(*args)

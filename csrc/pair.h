@@ -51,17 +51,14 @@ struct PairState {
   double kl = 0, reverse_kl = 0, value = 0;
 };
 
-// The state but for the value, which needs no reference. `p_escapes`: the token of p_alone is possible,
-// so that KL is infinite; `q_escapes` in the other direction. NaN stays NaN.
-PGEST_HD PairState finish(const PairSums& sums, bool p_escapes, bool q_escapes) {
+// The state but for the value, which needs no reference. Infinite terms are in the sums by now.
+PGEST_HD PairState finish(const PairSums& sums) {
   PairState state{finish(sums.p)};
   state.q_pivot = sums.q.pivot;
   state.q_log_s0 = log(sums.q.s0);
   const double normalisers = state.q_log_s0 - state.p.log_s0;
   state.kl = kLn2 * (sums.kl / sums.p.s0) + normalisers;
   state.reverse_kl = kLn2 * (sums.reverse_kl / sums.q.s0) - normalisers;
-  if (p_escapes) state.kl += std::numeric_limits<double>::infinity();
-  if (q_escapes) state.reverse_kl += std::numeric_limits<double>::infinity();
   return state;
 }
 

@@ -20,6 +20,14 @@ namespace pgest {
 constexpr double kLog2E = 1.4426950408889634074;
 constexpr double kLn2 = 0.69314718055994530942;
 
+// Temperatures for which log2(e) / T is a normal number of the type of the sums: beyond them all tokens
+// of a row would be equal, impossible ones too, or none but the largest finite.
+template <class Acc>
+PGEST_HD bool fits(double temperature) {
+  return sizeof(Acc) == 4 ? temperature >= 1e-38 && temperature <= 1e38
+                          : temperature >= 1e-308 && temperature <= 1e307;
+}
+
 // Sums over a part of a row, with d_j = (z_j - pivot) * log2(e) / T in bits.
 struct RowSums {
   double pivot = -std::numeric_limits<double>::infinity();

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from full_stats import there
 
 import pgest
 from pgest.ops.stats import kernel
@@ -154,3 +155,33 @@ def test_the_raw_op_refuses_what_it_cannot_read() -> None:
         ops.token_stats(z, *nothing, torch.zeros(6, 4), None, None, 1 << 3)
     with pytest.raises(RuntimeError, match="pgest: values must have the shape"):
         ops.token_stats(z, *nothing, None, torch.zeros(6, 4), None, 1 << 5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_scales_that_are_no_normal_numbers_are_refused(dtype: torch.dtype) -> None:
+    logits = torch.zeros(2, 6, dtype=dtype)
+    logits[:, 0] = -math.inf
+    temperatures = (1e-310, 1e308) if dtype == torch.float64 else (1e-40, 1e46)
+    message = r"temperature must be from 1e-\d+ to 1e\+\d+ for float(32|64) statistics, got 1e"
+    tensors = (torch.full((2,), t, dtype=torch.float64) for t in temperatures)
+    for temperature in (*temperatures, *tensors):
+        options: dict[str, Any] = {"temperature": temperature}
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            pgest.token_stats(logits, None, outputs=("entropy",), **options)
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            pgest.row_threshold(logits, top_p=0.5, **options)
+        with pytest.raises((ValueError, RuntimeError), match=message):
+            pgest.sample(logits, **options)
+    for temperature in temperatures:
+        given = torch.full((2,), temperature, dtype=torch.float64)
+        with pytest.raises(ValueError, match=message):
+            kernel.check_values(StatsInput(logits, None, temperature=given))
+    least, most = (1e-308, 1e307) if dtype == torch.float64 else (1e-38, 1e38)
+    for temperature in (least, most):
+        stats = pgest.token_stats(logits, None, outputs=("entropy",), temperature=temperature)
+        torch.testing.assert_close(
+            there(stats.entropy).double(), torch.full((2,), 5.0).double().log()
+        )
+    for softcap in (1e-40, 1e39):
+        with pytest.raises(ValueError, match=r"softcap must be from 1e-37 to 1e\+37, got 1e"):
+            pgest.token_stats(logits, None, outputs=("entropy",), softcap=softcap)

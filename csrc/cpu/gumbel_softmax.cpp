@@ -34,7 +34,7 @@ PGEST_CLONES Refusal soft_rows(const GumbelSoftmaxForward& args, int64_t begin, 
   const int64_t vocab = in.rows.vocab;
   Scratch<T> scratch;
   for (int64_t r = begin; r < end; ++r) {
-    if (!fits(temperature_of(in, r))) return {Refusal::temperature, r, 0};
+    if (!fits<Acc<T>>(temperature_of(in, r))) return {Refusal::temperature, r, 0};
     const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
     T* out = static_cast<T*>(args.out) + r * vocab;
     Acc<T>* soft = scratch.buffer(out, vocab);
@@ -71,7 +71,7 @@ PGEST_CLONES Refusal hard_rows(const GumbelSoftmaxForward& args, int64_t begin, 
   const int64_t vocab = in.rows.vocab;
   A x[kBlock];
   for (int64_t r = begin; r < end; ++r) {
-    if (!fits(temperature_of(in, r))) return {Refusal::temperature, r, 0};
+    if (!fits<Acc<T>>(temperature_of(in, r))) return {Refusal::temperature, r, 0};
     const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
     Largest<A> largest;
     for (int64_t at = 0; at < vocab; at += kBlock) {

@@ -127,7 +127,7 @@ PGEST_CLONES Refusal threshold_rows(const RowThreshold& args, int64_t begin, int
     args.out[r] = -kInfinity<double>;
     if (in.mask && !in.mask[r]) continue;
     const double temperature = in.temperature ? in.temperature[r] : 1.0;
-    if (!(temperature > 0 && std::isfinite(temperature))) return {Refusal::temperature, r, 0};
+    if (!fits<Acc<T>>(temperature)) return {Refusal::temperature, r, 0};
     const Transform<Acc<T>> by(in, r);
     const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
     args.out[r] = threshold_of(Source<kTransform, T>{row, in.rows.vocab, by}, args, temperature, scratch);

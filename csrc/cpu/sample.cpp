@@ -73,7 +73,7 @@ PGEST_INLINE Refusal sample_row(const Sample& args, int64_t r, RowState& state, 
   using A = Acc<T>;
   const LogitRows& in = args.in;
   const double temperature = in.temperature ? in.temperature[r] : 1.0;
-  if (!(temperature > 0 && std::isfinite(temperature))) return {Refusal::temperature, r, 0};
+  if (!fits<Acc<T>>(temperature)) return {Refusal::temperature, r, 0};
   const Noise noise{args, r};
   if (!noise.uniform()) return {Refusal::noise, r, 0};
   const Transform<A> by(in, r);

@@ -12,8 +12,6 @@ namespace pgest {
 template <class T>
 using Acc = typename Accumulate<T>::type;
 
-PGEST_INLINE bool fits(double temperature) { return temperature > 0 && std::isfinite(temperature); }
-
 PGEST_INLINE double temperature_of(const LogitRows& in, int64_t row) {
   return in.temperature ? in.temperature[row] : 1.0;
 }

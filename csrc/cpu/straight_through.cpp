@@ -26,7 +26,7 @@ Refusal forward_rows(const StraightThroughForward& args, int64_t begin, int64_t 
   T one{};
   round_to(one, Acc<T>(1));
   for (int64_t r = begin; r < end; ++r) {
-    if (!fits(temperature_of(args.in, r))) return {Refusal::temperature, r, 0};
+    if (!fits<Acc<T>>(temperature_of(args.in, r))) return {Refusal::temperature, r, 0};
     const auto* given = static_cast<const T*>(args.one_hot);
     const int64_t token = given ? token_of(given + r * vocab, vocab) : args.tokens[r];
     if (token < 0 || token >= vocab) return {given ? Refusal::one_hot : Refusal::token, r, 0};
@@ -90,7 +90,7 @@ PGEST_CLONES Refusal jacobian_rows(const StraightThroughBackward& args, int64_t 
     T* out = static_cast<T*>(args.grad_logits) + r * vocab;
     const double temperature = temperature_of(in, r);
     const int64_t token = args.tokens[r];
-    if (!fits(temperature)) return {Refusal::temperature, r, 0};
+    if (!fits<Acc<T>>(temperature)) return {Refusal::temperature, r, 0};
     if (token < 0 || token >= vocab) return {Refusal::token, r, 0};
     if (silent(grad, vocab)) {
       std::fill_n(out, vocab, T{});

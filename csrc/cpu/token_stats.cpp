@@ -97,7 +97,7 @@ PGEST_CLONES Refusal forward_rows(const TokenStatsForward& args, int64_t begin, 
     const bool live = !in.mask || in.mask[r];
     const T* row = static_cast<const T*>(in.logits) + in.rows.offset(r);
     const double temperature = in.temperature ? in.temperature[r] : 1.0;
-    if (live && !(temperature > 0 && std::isfinite(temperature))) return {Refusal::temperature, r, 0};
+    if (live && !fits<Acc<T>>(temperature)) return {Refusal::temperature, r, 0};
     RowState state{0, 0, 0};
     if (live) state = finish(row_sums<kEntropy>(row, in.rows.vocab, kLog2E / temperature));
     for (int64_t s = 0; s < in.num_samples; ++s) {

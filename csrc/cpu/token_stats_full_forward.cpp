@@ -223,7 +223,7 @@ PGEST_CLONES Refusal full_forward_rows(const TokenStatsForward& args, int64_t be
       continue;
     }
     const double temperature = in.temperature ? in.temperature[r] : 1.0;
-    if (!(temperature > 0 && std::isfinite(temperature))) return {Refusal::temperature, r, 0};
+    if (!fits<Acc<T>>(temperature)) return {Refusal::temperature, r, 0};
     const Refusal refusal = refuse_tokens(in, r, in.num_samples);
     if (refusal.kind != Refusal::none) return refusal;
 
@@ -239,11 +239,11 @@ PGEST_CLONES Refusal full_forward_rows(const TokenStatsForward& args, int64_t be
     const double bits = kLog2E / temperature;
     read_row(args, row, bits, found);
 
-    const PairSums& sums = found.sums;
+    PairSums& sums = found.sums;
+    if (possible<Acc<T>>(sums.p_alone, sums.p.pivot, bits)) sums.kl -= kNone;
+    if (possible<Acc<T>>(sums.q_alone, sums.q.pivot, bits)) sums.reverse_kl -= kNone;
     PairState state{finish(sums.p)};
-    if (args.out[kKl] || args.out[kReverseKl])
-      state = finish(sums, possible<Acc<T>>(sums.p_alone, sums.p.pivot, bits),
-                     possible<Acc<T>>(sums.q_alone, sums.q.pivot, bits));
+    if (args.out[kKl] || args.out[kReverseKl]) state = finish(sums);
     if (args.out[kValue] && !in.value_tokens) state.value = found.sums.value / found.sums.p.s0;
     if (args.out[kValue] && in.value_tokens) {
       state.value = state.p.log_s0 * 0;  // NaN for a row that has no probabilities

@@ -8,6 +8,8 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -149,11 +151,18 @@ inline Tensor fresh_like(const Tensor& like) {
   return fresh;
 }
 
-inline void refuse_temperature(const Refusal& refusal, const LogitRows& in) {
-  if (refusal.kind == Refusal::temperature)
-    throw std::runtime_error("pgest: temperature must be positive and finite, got " +
-                             std::to_string(in.temperature[refusal.row]) + " in row " +
-                             std::to_string(refusal.row));
+inline void refuse_temperature(const Refusal& refusal, const LogitRows& in,
+                               const char* name = "temperature") {
+  if (refusal.kind != Refusal::temperature) return;
+  const double temperature = in.temperature[refusal.row];
+  const bool fair = temperature > 0 && std::isfinite(temperature);
+  char got[32];
+  std::snprintf(got, sizeof got, fair ? "%g" : "%f", temperature);
+  const char* range = !fair                      ? "positive and finite"
+                      : in.dtype == DType::f64 ? "from 1e-308 to 1e+307 for float64 statistics"
+                                                 : "from 1e-38 to 1e+38 for float32 statistics";
+  throw std::runtime_error(std::string("pgest: ") + name + " must be " + range + ", got " + got +
+                           " in row " + std::to_string(refusal.row));
 }
 
 }  // namespace pgest::ops

@@ -25,10 +25,7 @@ Input make_input(const Tensor& logits, const Optional& temperature, const Option
 }
 
 void refuse(const Refusal& refusal, const LogitRows& in) {
-  if (refusal.kind == Refusal::temperature)
-    throw std::runtime_error("pgest: tau must be positive and finite, got " +
-                             std::to_string(in.temperature[refusal.row]) + " in row " +
-                             std::to_string(refusal.row));
+  refuse_temperature(refusal, in, "tau");
   if (refusal.kind == Refusal::noise)
     throw std::runtime_error("pgest: noise must be uniforms in [0, 1), got others in row " +
                              std::to_string(refusal.row));

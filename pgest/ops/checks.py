@@ -16,6 +16,8 @@ from pgest.reference import statistics_dtype
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
+# Temperatures for which log2(e) / T is a normal number of the dtype, as in the kernels.
+_TEMPERATURES = {torch.float32: (1e-38, 1e38), torch.float64: (1e-308, 1e307)}
 
 
 def tensor(name: str, x: Any) -> None:
@@ -180,9 +182,35 @@ def temperature(x: Any, logits: Tensor, name: str = "temperature") -> Tensor | N
     value = float(x)
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be positive and finite, got {x}")
+    dtype = statistics_dtype(logits)
+    least, most = _TEMPERATURES[dtype]
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be {_range(dtype)}, got {x}")
     if value == 1:
         return None
     return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)
+
+
+def temperature_values(temperature: Tensor, logits: Tensor, mask: Tensor | None) -> None:
+    """What the CPU kernels refuse; elsewhere a check would synchronise."""
+    if logits.device.type != "cpu":
+        return
+    dtype = statistics_dtype(logits)
+    least, most = _TEMPERATURES[dtype]
+    bad = ~((temperature >= least) & (temperature <= most))
+    if mask is not None:
+        bad = bad & mask
+    if bad.any():
+        row = int(bad.flatten().nonzero()[0])
+        value = temperature.flatten()[row].item()
+        fair = 0 < value < float("inf")
+        wanted = _range(dtype) if fair else "positive and finite"
+        raise ValueError(f"temperature must be {wanted}, got {value} in row {row}")
+
+
+def _range(dtype: torch.dtype) -> str:
+    least, most = _TEMPERATURES[dtype]
+    return f"from {least} to {most} for {str(dtype).removeprefix('torch.')} statistics"
 
 
 def bias(x: Any, logits: Tensor) -> Tensor | None:
@@ -209,6 +237,8 @@ def softcap(x: Any) -> float:
         raise TypeError(f"softcap must be a number, got {type(x).__name__}")
     if not 0 < float(x) < float("inf"):
         raise ValueError(f"softcap must be positive and finite, got {x}")
+    if not 1e-37 <= float(x) <= 1e37:  # it and its reciprocal are normal numbers in float32
+        raise ValueError(f"softcap must be from 1e-37 to 1e+37, got {x}")
     return float(x)
 
 

@@ -2,6 +2,7 @@
 
 #include "../../csrc/kernels/bits.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "fuzz.h"
@@ -76,7 +77,7 @@ void draw(Random& random, const Bits& b) {
   const int64_t seed = random.integer(0, 1 << 30), count = args.numel * args.num_samples;
   Storage uniforms(statistics(b.in.dtype), args.antithetic ? count / 2 : count);
   for (int64_t i = 0; i < (args.antithetic ? count / 2 : count); ++i)
-    uniforms.set(i, random.uniform() / 2);
+    uniforms.set(i, random.chance(0.1) ? 0 : std::min(random.pick({1.0, random.uniform(), random.uniform()}), 1 - 0x1p-24));
   args.seed = &seed;
   if (random.chance(0.5)) {
     args.seed = nullptr;

@@ -15,7 +15,8 @@ Case::Case(Random& random, bool transformed) {
   masked_ = random.chance(0.4);
   mask_ = std::make_unique<bool[]>(num_rows_);
   for (int64_t r = 0; r < num_rows_; ++r) {
-    temperature_.push_back(std::exp(random.normal()));
+    const double odd = random.pick({1e-30, 1e30});
+    temperature_.push_back(random.chance(0.1) ? odd : std::exp(random.normal()));
     mask_[r] = random.chance(0.7);
     fill(random, r);
   }
@@ -77,6 +78,13 @@ void Case::fill(Random& random, int64_t row) {
       kinds_[r] = kind;
       for (int64_t j = 0; j < vocab(); ++j) exact_.set(r * vocab() + j, logits_.get(at + j));
     }
+}
+
+double Case::value(int64_t row, int64_t j) const {
+  double v = logit(row, j);
+  if (biased_) v += exact_bias_.get(j);
+  if (softcap_ != 0 && std::isfinite(v)) v = softcap_ * std::tanh(v / softcap_);
+  return restricted_ && v < threshold_[row] ? -kInf : v;
 }
 
 bool Case::regular(int64_t row) const {

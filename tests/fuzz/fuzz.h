@@ -119,9 +119,11 @@ class Case {
   int64_t num_rows() const { return num_rows_; }
   pgest::DType dtype() const { return logits_.dtype(); }
   double logit(int64_t row, int64_t j) const { return exact_.get(row * vocab() + j); }
+  double value(int64_t row, int64_t j) const;  // v of kernels/common.h, in f64
   Kind kind(int64_t row) const { return kinds_[row]; }
   bool live(int64_t row) const { return !masked_ || mask_[row]; }
   double temperature(int64_t row) const { return tempered_ ? temperature_[row] : 1; }
+  bool transformed() const { return biased_ || softcap_ != 0 || restricted_; }
   bool squashed() const { return softcap_ != 0; }
   // Whether the row has a softmax: live, nothing NaN or +inf in it, something surely possible.
   bool regular(int64_t row) const;

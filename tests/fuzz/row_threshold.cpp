@@ -1,4 +1,4 @@
-// row_threshold: what it keeps is what sorting keeps.
+// row_threshold: what it keeps is what sorting and summing keep.
 
 #include "../../csrc/kernels/row_threshold.h"
 
@@ -8,6 +8,36 @@
 #include "fuzz.h"
 
 namespace fuzz {
+
+namespace {
+
+// Of a row sorted from its largest value: what is kept is all that the restrictions leave, and no
+// more. A mass within 1e-6 of the edge may lie on either side.
+void check_nucleus(const Case& c, const pgest::RowThreshold& args, const std::vector<double>& sorted,
+                   int64_t kept, int64_t r) {
+  constexpr double kSlack = 1e-6;
+  const double by_k = args.top_k <= c.vocab() ? sorted[args.top_k - 1] : -kInf;
+  const auto mass = [&](double v) { return std::exp((v - sorted[0]) / c.temperature(r)); };
+  const auto above = [&](double v) {
+    double sum = 0;
+    for (const double w : sorted) sum += w > v ? mass(w) : 0;
+    return sum;
+  };
+  double total = 0;
+  for (const double v : sorted) total += v >= by_k ? mass(v) : 0;
+  const double target = args.top_p * total, min_p = std::exp(args.log_min_p);
+  const double last = sorted[kept - 1];
+  expect(last >= by_k, "a token below the top_k-th is kept");
+  if (args.top_p < 1) expect(above(last) <= target + kSlack * total, "more is kept than top_p");
+  expect(mass(last) >= min_p * (1 - kSlack), "a token below min_p is kept");
+  if (kept == c.vocab() || sorted[kept] == -kInf) return;
+  const double next = sorted[kept];
+  expect(next < by_k || (args.top_p < 1 && above(next) >= target - kSlack * total) ||
+             mass(next) <= min_p * (1 + kSlack),
+         "a token is lost that no restriction excludes");
+}
+
+}  // namespace
 
 void row_threshold(Random& random) {
   const Case c(random, random.chance(0.5));
@@ -28,6 +58,7 @@ void row_threshold(Random& random) {
     const int64_t kept = std::count_if(sorted.begin(), sorted.end(), [&](double v) { return v >= out[r]; });
     if (sorted[0] == -kInf || sorted[0] == kInf) continue;
     expect(kept >= 1, "a row without a token that is kept");
+    if (out[r] > -kInf) check_nucleus(c, args, sorted, kept, r);
     if (args.top_k > c.vocab()) continue;
     const int64_t tied = std::count(sorted.begin(), sorted.end(), sorted[args.top_k - 1]);
     expect(kept <= args.top_k - 1 + tied, "more tokens than top_k and its ties");

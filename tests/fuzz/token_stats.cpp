@@ -2,6 +2,7 @@
 
 #include "../../csrc/kernels/token_stats.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "fuzz.h"
@@ -18,6 +19,8 @@ struct Beside {
   int64_t num_samples = 0, num_values = 0;  // num_values 0: dense values
   unsigned outputs = 0;
 };
+
+constexpr const char* kNames[] = {"logp", "entropy", "lse", "kl", "reverse_kl", "value"};
 
 bool asks(const Beside& b, int output) { return b.outputs >> output & 1; }
 
@@ -93,26 +96,46 @@ struct Forward {
   }
 };
 
-double tolerance(const Case& c, double size) {
-  const double eps = c.dtype() == DType::f64 ? 1e-12 : 1e-5;
-  return eps * (10 + std::abs(size));
+// Of a statistic `x` in f64. The values themselves are rounded where something is done to the logits.
+double tolerance(const Case& c, double x, int64_t r) {
+  const bool wide = c.dtype() == DType::f64;
+  const double of_values = c.kind(r) == Kind::huge ? 1e31 : 300;
+  const double rounded = c.transformed() ? (wide ? 1e-14 : 1e-6) * of_values / c.temperature(r) : 0;
+  return (wide ? 1e-12 : 5e-6) * (10 + std::abs(x)) + rounded;
+}
+
+// A divergence that is infinite in f64 is so in f32 unless the probabilities of all tokens that make it
+// so are too small for f32.
+bool underflows(const Case& c, const Beside& b, int64_t r, int k) {
+  if (c.dtype() == DType::f64) return false;
+  double most = -kInf, other_most = -kInf;
+  const auto v = [&](int64_t j) { return c.value(r, j); };
+  const auto q = [&](int64_t j) { return b.exact_reference.get(r * c.vocab() + j); };
+  for (int64_t j = 0; j < c.vocab(); ++j) {
+    const double own = k == kKl ? v(j) : q(j), other = k == kKl ? q(j) : v(j);
+    most = std::max(most, own);
+    if (other == -kInf) other_most = std::max(other_most, own);
+  }
+  return (other_most - most) / c.temperature(r) < -80;
 }
 
 void check_row(const Case& c, const Beside& b, const Forward& ours, const Forward& exact, int64_t r) {
-  const double size = c.kind(r) == Kind::huge ? 1e31 : 300 / c.temperature(r);
   for (int k = 0; k < kArgmax; ++k) {
     if (!asks(b, k)) continue;
     for (int64_t s = 0; s < (k == kLogp ? b.num_samples : 1); ++s) {
       const int64_t i = s * c.num_rows() + r;
-      const double x = ours.out[k].get(i);
-      // A probability that only f64 can tell from 0 may meet an impossible token of the other policy.
-      if ((k == kKl || k == kReverseKl) && exact.out[k].get(i) == kInf) continue;
-      expect_close(x, exact.out[k].get(i), tolerance(c, size), "a statistic");
+      const double x = ours.out[k].get(i), wide = exact.out[k].get(i);
+      const double truth = c.dtype() == DType::f64 ? wide : static_cast<float>(wide);
+      const double slack = tolerance(c, truth, r);
+      if ((k == kKl || k == kReverseKl) && truth == kInf && underflows(c, b, r, k)) continue;
+      // So cold that the rounding of a value decides which token is the only one.
+      if (k >= kKl && c.transformed() && c.temperature(r) < 1e-6) continue;
+      expect_close(x, truth, slack, kNames[k]);
       if (!c.live(r)) expect(x == 0, "a masked row has a statistic");
-      if (k == kLogp) expect(!(x > tolerance(c, 1)), "a log-probability above 0");
-      if (k == kKl || k == kReverseKl) expect(!(x < -tolerance(c, size)), "a negative divergence");
+      if (k == kLogp) expect(!(x > slack), "a log-probability above 0");
+      if (k == kKl || k == kReverseKl) expect(!(x < -slack), "a negative divergence");
       if (k == kEntropy)
-        expect(!(x < -tolerance(c, size) || x > std::log(c.vocab()) + tolerance(c, size)),
+        expect(!(x < -slack || x > std::log(c.vocab()) + slack),
                "an entropy outside of its range");
     }
   }
@@ -133,28 +156,77 @@ void check_forward(const Case& c, const Beside& b, const Forward& ours) {
   for (int64_t r = 0; r < c.num_rows(); ++r) check_row(c, b, ours, exact, r);
 }
 
-void check_backward(Random& random, const Case& c, const Beside& b, const Forward& forward) {
-  TokenStatsBackward args{input(c.rows(), b, false)};
-  Storage grads[kArgmax];
-  for (int k = 0; k < kArgmax; ++k) {
-    if (!asks(b, k) || random.chance(0.2)) continue;
-    const int64_t count = (k == kLogp ? b.num_samples : 1) * c.num_rows();
-    grads[k] = Storage(statistics(c.dtype()), count);
-    for (int64_t i = 0; i < count; ++i) grads[k].set(i, random.chance(0.8) ? random.normal() : 0);
-    args.grad[k] = grads[k].data();
+// Upstream gradients, the same in the case's dtype and in f64, and what they become.
+struct Backward {
+  Storage grads[kArgmax], grad;
+  std::vector<double> by_temperature;
+
+  Backward(const TokenStatsInput& in, const Beside& b, const std::vector<double>& weights,
+           unsigned given, bool with_temperature, const Forward& forward)
+      : grad(in.dtype, in.num_rows * in.rows.vocab), by_temperature(in.num_rows) {
+    TokenStatsBackward args{in};
+    for (int k = 0; k < kArgmax; ++k) {
+      if (!asks(b, k) || !(given >> k & 1)) continue;
+      const int64_t count = (k == kLogp ? in.num_samples : 1) * in.num_rows;
+      grads[k] = Storage(statistics(in.dtype), count);
+      for (int64_t i = 0; i < count; ++i) grads[k].set(i, weights[k * in.num_samples * in.num_rows + i]);
+      args.grad[k] = grads[k].data();
+    }
+    args.state = forward.state.data();
+    args.grad_logits = grad.data();
+    args.grad_temperature = with_temperature ? by_temperature.data() : nullptr;
+    const Refusal refusal = args.plain() ? token_stats_backward_cpu(args, 0, in.num_rows)
+                                         : token_stats_full_backward_cpu(args, 0, in.num_rows);
+    expect(refusal.kind == Refusal::none, "a regular backward was refused");
   }
-  Storage grad(c.dtype(), c.num_rows() * c.vocab());
-  std::vector<double> by_temperature(c.num_rows());
-  args.state = forward.state.data();
-  args.grad_logits = grad.data();
-  args.grad_temperature = random.chance(0.5) ? by_temperature.data() : nullptr;
-  const Refusal refusal = args.plain() ? token_stats_backward_cpu(args, 0, c.num_rows())
-                                       : token_stats_full_backward_cpu(args, 0, c.num_rows());
-  expect(refusal.kind == Refusal::none, "a regular backward was refused");
+};
+
+// What the errors of a row's gradient grow with beside its largest entry: the terms that cancel in it.
+double size_of_terms(const Case& c, const Beside& b, const Backward& exact, const Forward& forward,
+                     int64_t r) {
+  double size = 0;
+  for (int k = 0; k < kArgmax; ++k)
+    for (int64_t s = 0; s < (k == kLogp ? b.num_samples : 1); ++s) {
+      const int64_t i = s * c.num_rows() + r;
+      if (exact.grads[k].data())
+        size += std::abs(exact.grads[k].get(i)) * (k < kKl ? 1 : 1 + std::abs(forward.out[k].get(i)));
+    }
+  return size / c.temperature(r);
+}
+
+void check_gradient(const Case& c, const Backward& ours, const Backward& exact, double terms, int64_t r,
+                    bool with_temperature) {
+  const bool wide = c.dtype() == DType::f64, half = c.dtype() == DType::bf16 || c.dtype() == DType::f16;
+  double largest = 0;
+  for (int64_t j = 0; j < c.vocab(); ++j)
+    largest = std::max(largest, std::abs(exact.grad.get(r * c.vocab() + j)));
+  if (!(largest < (c.dtype() == DType::f16 ? 6e4 : 1e36)) || !std::isfinite(terms)) return;
+  const double eps = wide ? 1e-10 : 1e-5;
+  const double storage = c.dtype() == DType::bf16 ? 0x1p-8 : half ? 0x1p-10 : 0;
+  const double tiny = c.dtype() == DType::f16 ? 0x1p-24 : 1e-37;
+  for (int64_t j = 0; j < c.vocab(); ++j)
+    expect_close(ours.grad.get(r * c.vocab() + j), exact.grad.get(r * c.vocab() + j),
+                 (eps + storage) * largest + eps * terms + tiny, "a gradient");
+  if (with_temperature && std::abs(exact.by_temperature[r]) < 1e36)  // as f32 moments can hold
+    expect_close(ours.by_temperature[r], exact.by_temperature[r],
+                 eps * (std::abs(exact.by_temperature[r]) + terms * (1 + 300 / c.temperature(r))),
+                 "a temperature's gradient");
+}
+
+void check_backward(Random& random, const Case& c, const Beside& b, const Forward& forward) {
+  std::vector<double> weights;
+  for (int64_t i = 0; i < kArgmax * b.num_samples * c.num_rows(); ++i)
+    weights.push_back(random.chance(0.8) ? static_cast<float>(random.normal()) : 0);
+  const auto given = static_cast<unsigned>(random.integer(0, (1 << kArgmax) - 1));
+  const bool with_temperature = random.chance(0.5);
+  const TokenStatsInput own = input(c.rows(), b, false), wide = input(c.exact(), b, true);
+  const Backward ours(own, b, weights, given, with_temperature, forward);
+  const Forward exact_forward(wide, b);
+  const Backward exact(wide, b, weights, given, with_temperature, exact_forward);
   for (int64_t r = 0; r < c.num_rows(); ++r) {
     double sum = 0, size = 0;
     for (int64_t j = 0; j < c.vocab(); ++j) {
-      const double g = grad.get(r * c.vocab() + j);
+      const double g = ours.grad.get(r * c.vocab() + j);
       sum += g;
       size += std::abs(g);
       if (!c.live(r)) expect(g == 0, "a masked row has a gradient");
@@ -162,8 +234,11 @@ void check_backward(Random& random, const Case& c, const Beside& b, const Forwar
     if (!c.regular(r) || c.kind(r) == Kind::huge || c.squashed() || !std::isfinite(size)) continue;
     const double eps = c.dtype() == DType::f64 ? 1e-11 : c.dtype() == DType::f32 ? 1e-4 : 3e-2;
     // A shift of all logits changes the lse alone.
-    const double by_lse = args.grad[kLse] ? grads[kLse].get(r) / c.temperature(r) : 0;
-    expect_close(sum, by_lse, eps * (1 + size), "sum of a row's gradient");
+    const double by_lse = exact.grads[kLse].data() ? exact.grads[kLse].get(r) / c.temperature(r) : 0;
+    const double terms = size_of_terms(c, b, exact, forward, r);
+    if (!std::isfinite(terms)) continue;
+    expect_close(sum, by_lse, eps * (1 + size + terms), "sum of a row's gradient");
+    if (!c.transformed()) check_gradient(c, ours, exact, terms, r, with_temperature);
   }
 }
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pgest import reference
+from pgest.ops import checks
 from pgest.ops.library import define, tell_once
 from pgest.reference import StatsGrads, StatsInput
 
@@ -65,11 +66,7 @@ def check_values(x: StatsInput) -> None:
     vocab = x.logits.shape[-1]
     live = torch.ones(x.logits.shape[:-1], dtype=torch.bool) if x.mask is None else x.mask
     if x.temperature is not None:
-        bad = live & ~((x.temperature > 0) & x.temperature.isfinite())
-        if bad.any():
-            row = int(bad.flatten().nonzero()[0])
-            value = x.temperature.flatten()[row].item()
-            raise ValueError(f"temperature must be positive and finite, got {value} in row {row}")
+        checks.temperature_values(x.temperature, x.logits, x.mask)
     for name in ("tokens", "value_tokens"):
         tokens = getattr(x, name)
         if tokens is not None:

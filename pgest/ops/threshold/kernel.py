@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pgest import reference
+from pgest.ops import checks
 from pgest.ops.library import define, tell_once
 
 
@@ -20,13 +21,8 @@ def _row_threshold(
     *restriction: Any,
 ) -> Tensor:
     tell_once()
-    if temperature is not None and logits.device.type == "cpu":  # elsewhere it would synchronise
-        live = torch.ones_like(temperature, dtype=torch.bool) if mask is None else mask
-        bad = live & ~((temperature > 0) & temperature.isfinite())
-        if bad.any():
-            row = int(bad.flatten().nonzero()[0])
-            value = temperature.flatten()[row].item()
-            raise ValueError(f"temperature must be positive and finite, got {value} in row {row}")
+    if temperature is not None:
+        checks.temperature_values(temperature, logits, mask)
     with torch.no_grad():
         return reference.row_threshold(logits, bias, softcap, temperature, mask, *restriction)
 

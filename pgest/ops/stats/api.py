@@ -15,7 +15,7 @@ from pgest.ops.library import call
 from pgest.ops.stats import arguments
 from pgest.ops.stats.arguments import NOTHING_BESIDE
 from pgest.ops.stats.autograd import EagerForward, Forward
-from pgest.ops.stats.inplace import ForwardInplace
+from pgest.ops.stats.inplace import ForwardInplace, check_inplace
 from pgest.ops.stats.kernel import BITS, BY_TOKEN, OUTPUTS, PAIR, SETS
 
 
@@ -153,7 +153,7 @@ def token_stats(
         bits,
     )
     if grad_inplace and logits.requires_grad:
-        checks.grad_inplace(
+        check_inplace(
             logits,
             reference_logits=beside[0],
             values=beside[1],

@@ -191,9 +191,14 @@ def temperature(x: Any, logits: Tensor, name: str = "temperature") -> Tensor | N
     return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)
 
 
-def temperature_values(temperature: Tensor, logits: Tensor, mask: Tensor | None) -> None:
+def temperature_values(
+    temperature: Tensor | None,
+    logits: Tensor,
+    mask: Tensor | None = None,
+    name: str = "temperature",
+) -> None:
     """What the CPU kernels refuse; elsewhere a check would synchronise."""
-    if logits.device.type != "cpu":
+    if temperature is None or logits.device.type != "cpu":
         return
     dtype = statistics_dtype(logits)
     least, most = _TEMPERATURES[dtype]
@@ -205,7 +210,7 @@ def temperature_values(temperature: Tensor, logits: Tensor, mask: Tensor | None)
         value = temperature.flatten()[row].item()
         fair = 0 < value < float("inf")
         wanted = _range(dtype) if fair else "positive and finite"
-        raise ValueError(f"temperature must be {wanted}, got {value} in row {row}")
+        raise ValueError(f"{name} must be {wanted}, got {value} in row {row}")
 
 
 def _range(dtype: torch.dtype) -> str:

@@ -6,18 +6,8 @@ import torch
 from torch import Tensor
 
 from pgest import reference
+from pgest.ops import checks
 from pgest.ops.library import define, tell_once
-
-
-def _check_temperature(name: str, temperature: Tensor | None) -> None:
-    """What the CPU kernels refuse; elsewhere a check would synchronise."""
-    if temperature is None or temperature.device.type != "cpu":
-        return
-    bad = ~((temperature > 0) & temperature.isfinite())
-    if bad.any():
-        row = int(bad.flatten().nonzero()[0])
-        value = temperature.flatten()[row].item()
-        raise ValueError(f"{name} must be positive and finite, got {value} in row {row}")
 
 
 def _gumbel(logits: Tensor, seed: Tensor | None, noise: Tensor | None) -> Tensor:
@@ -40,7 +30,7 @@ def _gumbel_softmax(
     hard: bool,
 ) -> Tensor:
     tell_once()
-    _check_temperature("tau", temperature)
+    checks.temperature_values(temperature, logits, name="tau")
     with torch.no_grad():
         gumbel = _gumbel(logits, seed, noise)
         return reference.gumbel_softmax(logits, temperature, gumbel, hard).contiguous()
@@ -87,7 +77,7 @@ def _straight_through(
     logits: Tensor, sample: Tensor, temperature: Tensor | None, jacobian: str
 ) -> tuple[Tensor, Tensor]:
     tell_once()
-    _check_temperature("temperature", temperature)
+    checks.temperature_values(temperature, logits)
     vocab = logits.shape[-1]
     tokens = sample if sample.dtype == torch.int64 else sample.argmax(-1)
     if sample.device.type == "cpu":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pgest import reference
+from pgest.ops import checks
 from pgest.ops.library import define, tell_once
 from pgest.reference.rows import scaled
 
@@ -41,8 +42,9 @@ def _sample(
     policy = (bias, softcap, temperature, threshold, mask)
     u, _, _ = scaled(logits, None, temperature, mask, bias, softcap, threshold)
     name = reference.METHODS[method]
+    checks.temperature_values(temperature, logits, mask)
     if logits.device.type == "cpu":  # elsewhere it would synchronise
-        _check_values(u, temperature, mask, noise, num_samples if method == 3 else 1)
+        _check_values(u, mask, noise, num_samples if method == 3 else 1)
     with torch.no_grad():
         tokens, perturbed = reference.sample(logits, *policy, noise, name, num_samples)
         stats = reference.token_stats(reference.StatsInput(u, tokens, mask=mask))
@@ -55,21 +57,14 @@ def _sample(
     return outputs
 
 
-def _check_values(
-    u: Tensor, temperature: Tensor | None, mask: Tensor | None, noise: Tensor, needed: int
-) -> None:
-    """What the CPU kernel refuses; the first row of the first complaint."""
+def _check_values(u: Tensor, mask: Tensor | None, noise: Tensor, needed: int) -> None:
+    """What the CPU kernel refuses beside temperatures; the first row of the first complaint."""
     live = torch.ones(u.shape[:-1], dtype=torch.bool) if mask is None else mask
 
     def first(bad: Tensor) -> int | None:
         rows = (live & bad).flatten().nonzero()
         return int(rows[0]) if len(rows) else None
 
-    if temperature is not None:
-        row = first(~((temperature > 0) & temperature.isfinite()))
-        if row is not None:
-            value = temperature.flatten()[row].item()
-            raise ValueError(f"temperature must be positive and finite, got {value} in row {row}")
     row = first(~((noise >= 0) & (noise < 1)).flatten(0, -u.dim()).all(0))
     if row is not None:
         raise ValueError(f"noise must be uniforms in [0, 1), got others in row {row}")

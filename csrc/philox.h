@@ -5,11 +5,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define PGEST_HD_INLINE __host__ __device__ __forceinline__
-#else
-#define PGEST_HD_INLINE inline __attribute__((always_inline))
-#endif
+#include "host_device.h"
 
 namespace pgest {
 

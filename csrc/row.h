@@ -9,11 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-#if defined(__CUDACC__)
-#define PGEST_HD __host__ __device__ inline
-#else
-#define PGEST_HD inline
-#endif
+#include "host_device.h"
 
 namespace pgest {
 

@@ -1,0 +1,95 @@
+// The sums of a row by a team: each thread adds up its chunks relative to a pivot of its own, which it
+// raises when a logit exceeds it by much.
+#pragma once
+
+#include "../row.h"
+#include "storage.h"
+#include "team.h"
+
+namespace pgest::cuda {
+
+// Bits by which a logit may exceed the pivot before the pivot is raised: 2^d stays as exact as d, and
+// few chunks after the first raise it.
+constexpr int kSlackBits = 8;
+
+// Where powers of two end: what is below is 0.
+template <class A>
+__device__ __forceinline__ constexpr A lowest_bits() {
+  return sizeof(A) == 4 ? A(-127) : A(-1023);
+}
+
+// The larger of both; `lowest` for NaN, in one instruction. Its power of two must tell of the NaN.
+__device__ __forceinline__ float at_least(float lowest, float x) { return fmaxf(lowest, x); }
+__device__ __forceinline__ double at_least(double lowest, double x) { return fmax(lowest, x); }
+
+template <class T>
+__device__ __forceinline__ void load_chunk(const T* p, int, Acc<T>* x, Acc<T>, Whole) {
+  load_aligned(p, x);
+}
+template <class T>
+__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, Partial) {
+  load(p, n, x, otherwise);
+}
+
+template <class A>
+__device__ double temperature_of(const LogitRows& in, int64_t row, bool live) {
+  const double temperature = in.temperature ? in.temperature[row] : 1.0;
+  if (live && !fits<A>(temperature)) refuse(Refusal::temperature, row, 0);
+  return temperature;
+}
+
+// A thread's sums, in the type of the row's values.
+template <class A>
+struct Running {
+  A pivot = -kInfinity<A>, s0 = 0, s1 = 0;
+  A highest = -kInfinity<A>;
+
+  // The pivot that powers of two are relative to: 0 while all is -inf, so that a NaN is seen.
+  __device__ __forceinline__ A base() const { return pivot == -kInfinity<A> ? 0 : pivot; }
+
+  __device__ __forceinline__ void add(const A* x, A bits) {
+    A top = x[0];
+#pragma unroll
+    for (int i = 1; i < kChunk; ++i) top = fmax(top, x[i]);
+    highest = fmax(highest, top);
+    if (top > pivot && (pivot == -kInfinity<A> || (top - pivot) * bits > kSlackBits)) raise(top, bits);
+    const A base = this->base();
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) {
+      const A d = (x[i] - base) * bits;
+      const A e = exp2_fast(d);
+      s0 += e;
+      s1 += e * at_least(lowest_bits<A>(), d);
+    }
+  }
+
+  __device__ void raise(A top, A bits) {
+    const RowSums sums = rebase({pivot, s0, s1}, top, bits);
+    pivot = top;
+    s0 = static_cast<A>(sums.s0);
+    s1 = static_cast<A>(sums.s1);
+  }
+};
+
+// The sums of all threads, relative to the largest value.
+template <class Team, class A>
+__device__ RowSums merged(const Running<A>& mine, double bits) {
+  const double pivot = largest_of<Team>(mine.highest);
+  RowSums sums = rebase({mine.pivot, mine.s0, mine.s1}, pivot, bits);
+  sums.s0 = sum_of<Team>(sums.s0);
+  sums.s1 = sum_of<Team>(sums.s1);
+  return sums;
+}
+
+template <class Team, class T>
+__device__ RowSums row_sums(const T* row, int64_t vocab, double bits) {
+  Running<Acc<T>> running;
+  for_chunks<Team>(row, vocab, [&](int64_t at, int n, auto whole) {
+    Acc<T> x[kChunk];
+    load_chunk(row + at, n, x, -kInfinity<Acc<T>>, whole);
+    running.add(x, static_cast<Acc<T>>(bits));
+  });
+  return merged<Team>(running, bits);
+}
+
+}  // namespace pgest::cuda

@@ -1,0 +1,117 @@
+// The threads that share a row, and what they add up together. Every thread of a team gets the same
+// bits, whatever the order in which threads run: no atomics.
+#pragma once
+
+#include "device.h"
+
+namespace pgest::cuda {
+
+constexpr int kWarp = 32;
+
+struct Add {
+  template <class X>
+  __device__ __forceinline__ X operator()(X a, X b) const {
+    return a + b;
+  }
+};
+
+// NaN is passed over.
+struct Larger {
+  template <class X>
+  __device__ __forceinline__ X operator()(X a, X b) const {
+    return b > a ? b : a;
+  }
+};
+
+// kLanes neighbours of a warp; several teams share a block.
+template <int kLanes>
+struct TeamOf {
+  static constexpr int kThreads = kPackedThreads;
+  static constexpr int kTeams = kThreads / kLanes;  // of a block
+
+  __device__ static int rank() { return threadIdx.x % kLanes; }
+  __device__ static int size() { return kLanes; }
+  __device__ static int64_t first_row() {
+    return static_cast<int64_t>(blockIdx.x) * kTeams + threadIdx.x / kLanes;
+  }
+  __device__ static int64_t row_stride() { return static_cast<int64_t>(gridDim.x) * kTeams; }
+
+  // Orders what the team's threads read and write.
+  __device__ static void sync() {
+    if constexpr (kLanes > 1) __syncwarp(mask());
+  }
+
+  template <class Op, class X>
+  __device__ static X all(Op op, X x) {
+    for (int offset = kLanes / 2; offset > 0; offset /= 2)
+      x = op(x, __shfl_xor_sync(mask(), x, offset));
+    return x;
+  }
+
+ private:
+  __device__ static unsigned mask() {
+    constexpr unsigned ones = kLanes == kWarp ? ~0u : (1u << (kLanes % kWarp)) - 1;
+    return ones << (threadIdx.x % kWarp / kLanes * kLanes);
+  }
+};
+
+template <>
+struct TeamOf<kWholeBlock> {
+  static constexpr int kThreads = kMaxThreads;
+
+  __device__ static int rank() { return threadIdx.x; }
+  __device__ static int size() { return blockDim.x; }
+  __device__ static int64_t first_row() { return blockIdx.x; }
+  __device__ static int64_t row_stride() { return gridDim.x; }
+  __device__ static void sync() { __syncthreads(); }
+
+  // Warps first, then every warp all of them again, in the same order.
+  template <class Op, class X>
+  __device__ static X all(Op op, X x) {
+    __shared__ X of_warps[kMaxThreads / kWarp];
+    const int lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
+    x = in_warp(op, x);
+    if (lane == 0) of_warps[threadIdx.x / kWarp] = x;
+    __syncthreads();
+    x = in_warp(op, of_warps[lane % warps], warps);  // warps is a power of two
+    __syncthreads();                                 // before the next call writes
+    return x;
+  }
+
+ private:
+  template <class Op, class X>
+  __device__ static X in_warp(Op op, X x, int lanes = kWarp) {
+    for (int offset = lanes / 2; offset > 0; offset /= 2)
+      x = op(x, __shfl_xor_sync(~0u, x, offset));
+    return x;
+  }
+};
+
+template <class Team, class X>
+__device__ X sum_of(X x) {
+  return Team::all(Add{}, x);
+}
+
+template <class Team, class X>
+__device__ X largest_of(X x) {
+  return Team::all(Larger{}, x);
+}
+
+// Runs `body` for each row of the thread's team. All threads of a team run it together.
+template <class Team, class F>
+__device__ void for_rows(int64_t num_rows, const F& body) {
+  for (int64_t row = Team::first_row(); row < num_rows; row += Team::row_stride()) body(row);
+}
+
+// Calls f with the number of lanes of a team as a constant.
+template <class F>
+const char* with_lanes(int lanes, const F& f) {
+  switch (lanes) {
+    case 1: return f.template operator()<1>();
+    case 8: return f.template operator()<8>();
+    case 32: return f.template operator()<32>();
+    default: return f.template operator()<kWholeBlock>();
+  }
+}
+
+}  // namespace pgest::cuda

@@ -1,0 +1,3 @@
+// The CUDA kernels as the emulator runs them: their own sources, compiled as C++.
+
+#include "../../csrc/cuda/token_stats.cu"

@@ -38,6 +38,10 @@ __device__ __forceinline__ float exp2_fast(float x) {
 }
 __device__ __forceinline__ double exp2_fast(double x) { return exp2(x); }
 
+// a * b, rounded before whatever is added to it.
+__device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double product(double a, double b) { return __dmul_rn(a, b); }
+
 // What went wrong, or null. `stream` is a cudaStream_t.
 template <class Args>
 const char* launch(void (*kernel)(Args), const Geometry& g, const Args& args, void* stream) {

@@ -108,6 +108,22 @@ __device__ __forceinline__ void store(T* p, int n, const Acc<T>* x) {
     if (i < n) round_to(p[i], x[i]);
 }
 
+// A chunk that is whole and aligned, or the first n elements of one.
+template <class T>
+__device__ __forceinline__ void load_chunk(const T* p, int, Acc<T>* x, Acc<T>, Whole) {
+  load_aligned(p, x);
+}
+template <class T>
+__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, Partial) {
+  load(p, n, x, otherwise);
+}
+
+// A chunk of what lies beside a row, at the same places: where that row is aligned, it need not be.
+template <class T, class Size>
+__device__ __forceinline__ void load_beside(const T* p, int n, Acc<T>* x, Acc<T> otherwise, Size) {
+  load(p, Size::value ? kChunk : n, x, otherwise);
+}
+
 // Calls f(place in the row, length, whether whole and aligned) for each of the thread's chunks of a row
 // of `size` elements. Chunks start at addresses of 16 bytes, but for what is before the first such. The
 // last argument is a constant: no branch is between the loads of several whole chunks, so that they are

@@ -22,15 +22,6 @@ __device__ __forceinline__ constexpr A lowest_bits() {
 __device__ __forceinline__ float at_least(float lowest, float x) { return fmaxf(lowest, x); }
 __device__ __forceinline__ double at_least(double lowest, double x) { return fmax(lowest, x); }
 
-template <class T>
-__device__ __forceinline__ void load_chunk(const T* p, int, Acc<T>* x, Acc<T>, Whole) {
-  load_aligned(p, x);
-}
-template <class T>
-__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, Partial) {
-  load(p, n, x, otherwise);
-}
-
 template <class A>
 __device__ double temperature_of(const LogitRows& in, int64_t row, bool live) {
   const double temperature = in.temperature ? in.temperature[row] : 1.0;

@@ -23,6 +23,13 @@ struct Larger {
   }
 };
 
+struct Smaller {
+  template <class X>
+  __device__ __forceinline__ X operator()(X a, X b) const {
+    return b < a ? b : a;
+  }
+};
+
 // kLanes neighbours of a warp; several teams share a block.
 template <int kLanes>
 struct TeamOf {
@@ -95,6 +102,11 @@ __device__ X sum_of(X x) {
 template <class Team, class X>
 __device__ X largest_of(X x) {
   return Team::all(Larger{}, x);
+}
+
+template <class Team, class X>
+__device__ X smallest_of(X x) {
+  return Team::all(Smaller{}, x);
 }
 
 // Runs `body` for each row of the thread's team. All threads of a team run it together.

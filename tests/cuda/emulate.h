@@ -92,6 +92,13 @@ inline float exp2_fast(float x) {
 }
 inline double exp2_fast(double x) { return std::exp2(x); }
 
+// The compiler may not see that the product goes into a sum.
+template <class A>
+A product(A a, A b) {
+  const volatile A exact = a * b;
+  return exact;
+}
+
 template <class Args>
 const char* launch(void (*kernel)(Args), const Geometry& g, const Args& args, void*) {
   const auto body = [](void (*erased)(), const void* of) {

@@ -31,6 +31,15 @@ struct RowSums {
   double s1 = 0;  // sum 2^d d
 };
 
+// sum 2^d x, given as `sum`, where d falls by -shift and x grows by `by`; `s0` is sum 2^d. What
+// vanishes does so with what was infinite in it, but not with its NaN.
+template <class A>
+PGEST_HD A moved(A sum, A s0, A shift, A by) {
+  const A scale = exp2(shift);
+  if (s0 == 0 || scale == 0) return sum != sum ? sum : 0;
+  return (sum + s0 * by) * scale;
+}
+
 // The same sums relative to a higher pivot.
 PGEST_HD RowSums rebase(const RowSums& a, double pivot, double bits_per_logit) {
   if (a.s0 == 0 || a.pivot == pivot) return {pivot, a.s0, a.s1};

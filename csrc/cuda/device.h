@@ -42,6 +42,9 @@ __device__ __forceinline__ double exp2_fast(double x) { return exp2(x); }
 __device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double product(double a, double b) { return __dmul_rn(a, b); }
 
+// Asks for memory that is read soon.
+__device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 // What went wrong, or null. `stream` is a cudaStream_t.
 template <class Args>
 const char* launch(void (*kernel)(Args), const Geometry& g, const Args& args, void* stream) {

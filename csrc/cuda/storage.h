@@ -61,46 +61,134 @@ inline void round_to(Half& out, float x) { out.bits = emulated::half_of(x); }
 using Whole = std::true_type;
 using Partial = std::false_type;
 
-template <class T>
-struct alignas(16) Packed {
-  static constexpr int kSize = 16 / sizeof(T);
-  T of[kSize];
+// 16 bytes of a row, in registers of 32 bits.
+struct alignas(16) Word {
+  uint32_t of[4];
 };
+template <class T>
+constexpr int kInWord = 16 / sizeof(T);
+template <class T>
+constexpr int kWords = kChunk / kInWord<T>;
 
 template <class T>
 __device__ __forceinline__ bool is_aligned(const T* p) {
-  return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+  return reinterpret_cast<uintptr_t>(p) % sizeof(Word) == 0;
 }
 
-// A whole chunk from an aligned address.
+// The elements of a word. Those of a half type are converted two by two.
 template <class T>
-__device__ __forceinline__ void load_aligned(const T* p, Acc<T>* x) {
-  constexpr int kSize = Packed<T>::kSize;
-  Packed<T> words[kChunk / kSize];
+__device__ __forceinline__ void unpack(const Word& word, Acc<T>* x) {
+  T of[kInWord<T>];
+  memcpy(of, &word, sizeof(word));
 #pragma unroll
-  for (int w = 0; w < kChunk / kSize; ++w) words[w] = reinterpret_cast<const Packed<T>*>(p)[w];
+  for (int i = 0; i < kInWord<T>; ++i) x[i] = value(of[i]);
+}
+template <class T>
+__device__ __forceinline__ Word pack(const Acc<T>* x) {
+  T of[kInWord<T>];
 #pragma unroll
-  for (int i = 0; i < kChunk; ++i) x[i] = value(words[i / kSize].of[i % kSize]);
+  for (int i = 0; i < kInWord<T>; ++i) round_to(of[i], x[i]);
+  Word word;
+  memcpy(&word, of, sizeof(word));
+  return word;
+}
+
+#if !defined(PGEST_EMULATE)
+template <>
+__device__ __forceinline__ void unpack<BFloat16>(const Word& word, float* x) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    x[2 * i] = __uint_as_float(word.of[i] << 16);
+    x[2 * i + 1] = __uint_as_float(word.of[i] & 0xffff0000u);
+  }
+}
+template <>
+__device__ __forceinline__ Word pack<BFloat16>(const float* x) {
+  Word word;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word.of[i]) : "f"(x[2 * i + 1]), "f"(x[2 * i]));
+  return word;
+}
+template <>
+__device__ __forceinline__ Word pack<Half>(const float* x) {
+  Word word;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word.of[i]) : "f"(x[2 * i + 1]), "f"(x[2 * i]));
+  return word;
+}
+#endif
+
+// 16 bytes from an address that is not aligned to them.
+template <class T>
+__device__ __forceinline__ Word gather(const T* p) {
+  Word word;
+  if constexpr (sizeof(T) == 2) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      word.of[i] = p[2 * i].bits | static_cast<uint32_t>(p[2 * i + 1].bits) << 16;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kInWord<T>; ++i) memcpy(word.of + i * (sizeof(T) / 4), p + i, sizeof(T));
+  }
+  return word;
+}
+
+// A whole chunk as it was read. Several are read before the first is used, so that their loads are under
+// way together, whatever branches are between their uses.
+template <class T>
+struct Fetched : Whole {
+  Word words[kWords<T>];
+
+  __device__ __forceinline__ void values(Acc<T>* x) const {
+#pragma unroll
+    for (int w = 0; w < kWords<T>; ++w) unpack<T>(words[w], x + w * kInWord<T>);
+  }
+};
+
+template <class T>
+__device__ __forceinline__ Fetched<T> fetch(const T* p, bool aligned) {
+  Fetched<T> chunk;
+  if (aligned) {
+#pragma unroll
+    for (int w = 0; w < kWords<T>; ++w) chunk.words[w] = reinterpret_cast<const Word*>(p)[w];
+  } else {
+#pragma unroll
+    for (int w = 0; w < kWords<T>; ++w) chunk.words[w] = gather(p + w * kInWord<T>);
+  }
+  return chunk;
 }
 
 // Elements [0, n) of p, the rest of the chunk `otherwise`.
 template <class T>
 __device__ __forceinline__ void load(const T* p, int n, Acc<T>* x, Acc<T> otherwise) {
-  if (n == kChunk && is_aligned(p)) return load_aligned(p, x);
+  if (n == kChunk) return fetch(p, is_aligned(p)).values(x);
 #pragma unroll
   for (int i = 0; i < kChunk; ++i) x[i] = i < n ? value(p[i]) : otherwise;
+}
+
+// The same, of a chunk whose length is known from its type, ...
+template <class T, class Size>
+__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, const Size&) {
+  load(p, Size::value ? kChunk : n, x, otherwise);
+}
+// ... or that has been fetched from p.
+template <class T>
+__device__ __forceinline__ void load_chunk(const T*, int, Acc<T>* x, Acc<T>, const Fetched<T>& chunk) {
+  chunk.values(x);
+}
+// Elsewhere than where the chunk comes from.
+template <class T, class Size>
+__device__ __forceinline__ void load_beside(const T* p, int n, Acc<T>* x, Acc<T> otherwise, const Size&) {
+  load(p, Size::value ? kChunk : n, x, otherwise);
 }
 
 template <class T>
 __device__ __forceinline__ void store(T* p, int n, const Acc<T>* x) {
   if (n == kChunk && is_aligned(p)) {
 #pragma unroll
-    for (int w = 0; w < kChunk / Packed<T>::kSize; ++w) {
-      Packed<T> word;
-#pragma unroll
-      for (int i = 0; i < Packed<T>::kSize; ++i) round_to(word.of[i], x[w * Packed<T>::kSize + i]);
-      reinterpret_cast<Packed<T>*>(p)[w] = word;
-    }
+    for (int w = 0; w < kWords<T>; ++w) reinterpret_cast<Word*>(p)[w] = pack<T>(x + w * kInWord<T>);
     return;
   }
 #pragma unroll
@@ -108,37 +196,51 @@ __device__ __forceinline__ void store(T* p, int n, const Acc<T>* x) {
     if (i < n) round_to(p[i], x[i]);
 }
 
-// A chunk that is whole and aligned, or the first n elements of one.
-template <class T>
-__device__ __forceinline__ void load_chunk(const T* p, int, Acc<T>* x, Acc<T>, Whole) {
-  load_aligned(p, x);
-}
-template <class T>
-__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, Partial) {
-  load(p, n, x, otherwise);
+// What a thread has under way at a time: with a thousand threads, as much as hides a load's latency.
+constexpr int kBytesAhead = 32;
+
+// Calls f(place in the row, length, chunk) for each of the thread's chunks of a row of `size` elements, in
+// order. Where chunks start depends on no address, so that a row's sums are the same bits wherever it
+// lies. `chunk` is what source.fetch(place, source.aligned()) gives, or Partial{}.
+template <class Team, class Source, class F>
+__device__ __forceinline__ void for_chunks_of(const Source& source, int64_t size, const F& f) {
+  using Chunk = decltype(source.fetch(0, true));
+  constexpr int kAhead = sizeof(Chunk) < kBytesAhead ? kBytesAhead / sizeof(Chunk) : 1;
+  const int whole = static_cast<int>(size / kChunk), step = Team::size();  // of rows below 16 GB
+  const int64_t tail = int64_t{whole} * kChunk;
+  const bool aligned = source.aligned();
+  for (int c = Team::rank(); c < whole; c += kAhead * step) {
+    Chunk chunks[kAhead];
+    const auto fetch = [&](bool aligned) {
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k)
+        if (c + k * step < whole) chunks[k] = source.fetch(int64_t{c + k * step} * kChunk, aligned);
+    };
+    // One branch for all: what is done for other addresses must not be in the way of aligned ones.
+    if (aligned) {
+      fetch(true);
+    } else {
+      fetch(false);
+    }
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (c + k * step < whole) f(int64_t{c + k * step} * kChunk, kChunk, chunks[k]);
+  }
+  if (tail < size && Team::rank() == whole % step) f(tail, static_cast<int>(size - tail), Partial{});
 }
 
-// A chunk of what lies beside a row, at the same places: where that row is aligned, it need not be.
-template <class T, class Size>
-__device__ __forceinline__ void load_beside(const T* p, int n, Acc<T>* x, Acc<T> otherwise, Size) {
-  load(p, Size::value ? kChunk : n, x, otherwise);
-}
+template <class T>
+struct OneRow {
+  const T* row;
+  __device__ __forceinline__ bool aligned() const { return is_aligned(row); }
+  __device__ __forceinline__ Fetched<T> fetch(int64_t at, bool aligned) const {
+    return cuda::fetch(row + at, aligned);
+  }
+};
 
-// Calls f(place in the row, length, whether whole and aligned) for each of the thread's chunks of a row
-// of `size` elements. Chunks start at addresses of 16 bytes, but for what is before the first such. The
-// last argument is a constant: no branch is between the loads of several whole chunks, so that they are
-// under way together.
 template <class Team, class T, class F>
 __device__ __forceinline__ void for_chunks(const T* row, int64_t size, const F& f) {
-  const int64_t past = reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T);
-  int64_t head = past == 0 ? 0 : 16 / static_cast<int64_t>(sizeof(T)) - past;
-  if (head > size) head = size;
-  const int64_t whole = (size - head) / kChunk, tail = head + whole * kChunk;
-  if (head > 0 && Team::rank() == Team::size() - 1) f(int64_t{0}, static_cast<int>(head), Partial{});
-#pragma unroll 4
-  for (int64_t c = Team::rank(); c < whole; c += Team::size()) f(head + c * kChunk, kChunk, Whole{});
-  if (tail < size && Team::rank() == whole % Team::size())
-    f(tail, static_cast<int>(size - tail), Partial{});
+  for_chunks_of<Team>(OneRow<T>{row}, size, f);
 }
 
 // Calls f with the storage type of dtype as a constant.

@@ -29,6 +29,15 @@ __device__ double temperature_of(const LogitRows& in, int64_t row, bool live) {
   return temperature;
 }
 
+// NaN is passed over.
+template <class A>
+__device__ __forceinline__ A largest_in(const A* x) {
+  A top = x[0];
+#pragma unroll
+  for (int i = 1; i < kChunk; ++i) top = fmax(top, x[i]);
+  return top;
+}
+
 // A thread's sums, in the type of the row's values.
 template <class A>
 struct Running {
@@ -38,27 +47,39 @@ struct Running {
   // The pivot that powers of two are relative to: 0 while all is -inf, so that a NaN is seen.
   __device__ __forceinline__ A base() const { return pivot == -kInfinity<A> ? 0 : pivot; }
 
-  __device__ __forceinline__ void add(const A* x, A bits) {
-    A top = x[0];
-#pragma unroll
-    for (int i = 1; i < kChunk; ++i) top = fmax(top, x[i]);
-    highest = fmax(highest, top);
-    if (top > pivot && (pivot == -kInfinity<A> || (top - pivot) * bits > kSlackBits)) raise(top, bits);
-    const A base = this->base();
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) {
-      const A d = (x[i] - base) * bits;
-      const A e = exp2_fast(d);
-      s0 += e;
-      s1 += e * at_least(lowest_bits<A>(), d);
-    }
+  // Whether a chunk's largest value is so far above the pivot that the pivot must be raised to it. The
+  // first one that is not -inf is.
+  __device__ __forceinline__ bool raises(A top, A bits) const {
+    return (top - pivot) * bits > kSlackBits;
   }
 
-  __device__ void raise(A top, A bits) {
-    const RowSums sums = rebase({pivot, s0, s1}, top, bits);
+  __device__ __forceinline__ void add(const A* x, A bits) {
+    const A top = largest_in(x);
+    highest = fmax(highest, top);
+    if (raises(top, bits)) raise(top, bits);
+    const A base = this->base();
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) add_bits((x[i] - base) * bits);
+  }
+
+  // Returns 2^d.
+  __device__ __forceinline__ A add_bits(A d) {
+    const A e = exp2_fast(d);
+    s0 += e;
+    s1 += e * at_least(lowest_bits<A>(), d);
+    return e;
+  }
+
+  // By how much powers of two fall. Where nothing was added yet, one pivot is as good as another.
+  __device__ __forceinline__ A shift_to(A top, A bits) const {
+    return pivot == top || pivot == -kInfinity<A> ? 0 : (pivot - top) * bits;
+  }
+
+  __device__ __forceinline__ void raise(A top, A bits) {
+    const A shift = shift_to(top, bits);
+    s1 = moved(s1, s0, shift, shift);
+    s0 = moved(s0, s0, shift, A(0));
     pivot = top;
-    s0 = static_cast<A>(sums.s0);
-    s1 = static_cast<A>(sums.s1);
   }
 };
 
@@ -74,13 +95,15 @@ __device__ RowSums merged(const Running<A>& mine, double bits) {
 
 template <class Team, class T>
 __device__ RowSums row_sums(const T* row, int64_t vocab, double bits) {
-  Running<Acc<T>> running;
-  for_chunks<Team>(row, vocab, [&](int64_t at, int n, auto whole) {
-    Acc<T> x[kChunk];
-    load_chunk(row + at, n, x, -kInfinity<Acc<T>>, whole);
-    running.add(x, static_cast<Acc<T>>(bits));
+  using A = Acc<T>;
+  Running<A> running;
+  const A scale = static_cast<A>(bits);
+  for_chunks<Team>(row, vocab, [&](int64_t at, int n, const auto& chunk) {
+    A x[kChunk];
+    load_chunk(row + at, n, x, -kInfinity<A>, chunk);
+    running.add(x, scale);
   });
-  return merged<Team>(running, bits);
+  return merged<Team>(running, scale);
 }
 
 }  // namespace pgest::cuda

@@ -94,6 +94,10 @@ struct TeamOf<kWholeBlock> {
   }
 };
 
+// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64.
+template <class T, int kLanes>
+constexpr int kResident = (sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
+
 template <class Team, class X>
 __device__ X sum_of(X x) {
   return Team::all(Add{}, x);

@@ -11,7 +11,7 @@ namespace cuda {
 namespace {
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>)
     forward_kernel(const TokenStatsForward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 // p_j (slope * log2 p_j + base) of a chunk, and the moments of log2 p where T needs them.
 template <bool kTemperature, class A>
 __device__ __forceinline__ A gradient_of(A x, const RowGradient<A>& c, A& first, A& second) {
-  const A d = at_least(lowest_bits<A>(), (x - c.pivot) * c.bits + c.offset);
-  const A p = exp2_fast(d);
+  const A exact = (x - c.pivot) * c.bits + c.offset, d = at_least(lowest_bits<A>(), exact);
+  const A p = exp2_fast(exact);
   if constexpr (kTemperature) {
     first += p * (d - c.center);
     second += p * (d - c.center) * (d - c.center);
@@ -54,9 +54,9 @@ __device__ __forceinline__ A gradient_of(A x, const RowGradient<A>& c, A& first,
 template <class Team, bool kTemperature, class T>
 __device__ RowMoments row_gradient(const T* row, T* out, int64_t vocab, const RowGradient<Acc<T>>& c) {
   Acc<T> first = 0, second = 0;
-  for_chunks<Team>(row, vocab, [&](int64_t at, int n, auto whole) {
+  for_chunks<Team>(row, vocab, [&](int64_t at, int n, const auto& chunk) {
     Acc<T> x[kChunk];
-    load_chunk(row + at, n, x, -kInfinity<Acc<T>>, whole);
+    load_chunk(row + at, n, x, -kInfinity<Acc<T>>, chunk);
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) x[i] = gradient_of<kTemperature>(x[i], c, first, second);
     store(out + at, n, x);
@@ -70,7 +70,7 @@ __device__ RowMoments row_gradient(const T* row, T* out, int64_t vocab, const Ro
 }
 
 template <class T, int kLanes, bool kTemperature>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>)
     backward_kernel(const TokenStatsBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -86,27 +86,27 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     if (grad_entropy) up.entropy = grad_entropy[r];
     if (grad_lse) up.lse = grad_lse[r];
     // A row without a gradient is not read, so that a loss may mask it afterwards: no 0 * NaN.
-    const bool silent = up.entropy == 0 && up.lse == 0 && chosen.template silent<Team>();
-    if (silent || (in.mask && !in.mask[r])) {
+    const bool none = up.entropy == 0 && up.lse == 0 && silent<Team>(chosen);
+    if (none || (in.mask && !in.mask[r])) {
       fill_zero<Team>(out, in.rows.vocab);
       if (kTemperature && Team::rank() == 0) args.grad_temperature[r] = 0;
       return;
     }
     const double temperature = in.temperature ? in.temperature[r] : 1.0;
     const RowState state{args.state[r], args.state[in.num_rows + r], args.state[2 * in.num_rows + r]};
-    up.w = chosen.template sum<Team>([](int64_t, double weight) { return weight; });
+    up.w = sum_over<Team>(chosen, [](int64_t, double weight) { return weight; });
     const RowGradient<A> c = gradient<A>(state, up, temperature);
     double of_tokens = 0;
     if (kTemperature)
-      of_tokens = chosen.template sum<Team>([&](int64_t token, double weight) {
+      of_tokens = sum_over<Team>(chosen, [&](int64_t token, double weight) {
         return temperature_of_token(weight, value(row[token]), state.pivot, temperature);
       });
     A unused = 0;
-    chosen.template take<Team>(temperature, [&](int64_t token) {
-      return gradient_of<false>(value(row[token]), c, unused, unused);
+    keep<Team>(chosen, temperature, [&](int64_t token, double weight) {
+      return static_cast<A>(gradient_of<false>(value(row[token]), c, unused, unused) + weight);
     });
     const RowMoments moments = row_gradient<Team, kTemperature>(row, out, in.rows.vocab, c);
-    chosen.template put<Team>(out);
+    put_kept<Team>(chosen, out);
     if (kTemperature && Team::rank() == 0)
       args.grad_temperature[r] = temperature_gradient(of_tokens, up, state, moments, temperature);
   });

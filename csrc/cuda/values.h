@@ -37,14 +37,14 @@ struct Values {
 
   // The chunk at place `at` of the row, -inf beyond its n elements.
   template <class Size>
-  __device__ __forceinline__ void load(int64_t at, int n, A* x, Size size) const {
+  __device__ __forceinline__ void load(int64_t at, int n, A* x, const Size& size) const {
     load_chunk(logits + at, n, x, -kInfinity<A>, size);
     if (transformed) shape(at, n, x, size);
   }
 
   // Logits of a chunk to values.
   template <class Size>
-  __device__ __forceinline__ void shape(int64_t at, int n, A* x, Size size) const {
+  __device__ __forceinline__ void shape(int64_t at, int n, A* x, const Size& size) const {
     if (bias) add_bias(at, n, x, size);
     if (softcap != 0) {
 #pragma unroll
@@ -58,7 +58,7 @@ struct Values {
 
   // z + bias of a chunk alone: what the softcap squashes.
   template <class Size>
-  __device__ __forceinline__ void load_unsquashed(int64_t at, int n, A* x, Size size) const {
+  __device__ __forceinline__ void load_unsquashed(int64_t at, int n, A* x, const Size& size) const {
     load_chunk(logits + at, n, x, -kInfinity<A>, size);
     if (bias) add_bias(at, n, x, size);
   }
@@ -75,7 +75,7 @@ struct Values {
 
  private:
   template <class Size>
-  __device__ __forceinline__ void add_bias(int64_t at, int n, A* x, Size size) const {
+  __device__ __forceinline__ void add_bias(int64_t at, int n, A* x, const Size& size) const {
     A b[kChunk];
     load_beside(bias + at, n, b, A(0), size);
 #pragma unroll

@@ -92,6 +92,8 @@ inline float exp2_fast(float x) {
 }
 inline double exp2_fast(double x) { return std::exp2(x); }
 
+inline void prefetch(const void*) {}
+
 // The compiler may not see that the product goes into a sum.
 template <class A>
 A product(A a, A b) {

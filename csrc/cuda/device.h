@@ -38,6 +38,14 @@ __device__ __forceinline__ float exp2_fast(float x) {
 }
 __device__ __forceinline__ double exp2_fast(double x) { return exp2(x); }
 
+// 1 / x, a bit less exact than the quotient. Of normal numbers.
+__device__ __forceinline__ float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ __forceinline__ double reciprocal_fast(double x) { return 1 / x; }
+
 // a * b, rounded before whatever is added to it.
 __device__ __forceinline__ float product(float a, float b) { return __fmul_rn(a, b); }
 __device__ __forceinline__ double product(double a, double b) { return __dmul_rn(a, b); }

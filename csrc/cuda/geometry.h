@@ -42,4 +42,9 @@ constexpr Geometry geometry(int64_t num_rows, int64_t row_elements) {
   return g;
 }
 
+// Of kernels that have no team of one lane.
+constexpr Geometry geometry_of_several_lanes(int64_t num_rows, int64_t row_elements) {
+  return geometry(num_rows, row_elements > 2 * kChunk ? row_elements : 2 * kChunk + 1);
+}
+
 }  // namespace pgest

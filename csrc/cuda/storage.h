@@ -168,15 +168,14 @@ __device__ __forceinline__ void load(const T* p, int n, Acc<T>* x, Acc<T> otherw
   for (int i = 0; i < kChunk; ++i) x[i] = i < n ? value(p[i]) : otherwise;
 }
 
-// The same, of a chunk whose length is known from its type, ...
-template <class T, class Size>
-__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, const Size&) {
-  load(p, Size::value ? kChunk : n, x, otherwise);
-}
-// ... or that has been fetched from p.
-template <class T>
-__device__ __forceinline__ void load_chunk(const T*, int, Acc<T>* x, Acc<T>, const Fetched<T>& chunk) {
-  chunk.values(x);
+// The same, of a chunk whose length is known from its type, or that has been fetched from p.
+template <class T, class Chunk>
+__device__ __forceinline__ void load_chunk(const T* p, int n, Acc<T>* x, Acc<T> otherwise, const Chunk& chunk) {
+  if constexpr (std::is_base_of_v<Fetched<T>, Chunk>) {
+    static_cast<const Fetched<T>&>(chunk).values(x);
+  } else {
+    load(p, Chunk::value ? kChunk : n, x, otherwise);
+  }
 }
 // Elsewhere than where the chunk comes from.
 template <class T, class Size>

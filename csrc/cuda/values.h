@@ -31,7 +31,7 @@ struct Values {
         softcap(static_cast<A>(in.softcap)),
         inverse_softcap(in.softcap != 0 ? static_cast<A>(1 / in.softcap) : 0),
         threshold(in.threshold ? static_cast<A>(in.threshold[row]) : -kInfinity<A>),
-        transformed(in.transformed()) {}
+        transformed(bias || softcap != 0 || in.threshold) {}
 
   __device__ __forceinline__ bool excludes() const { return threshold != -kInfinity<A>; }
 

@@ -23,9 +23,13 @@ struct Rows {
   PGEST_HD int64_t offset(int64_t row) const {
     if (ndim <= 1) return row * strides[0];  // strides[0] is 0 where there is but one row
     int64_t at = 0;
+#if defined(__CUDACC__)
+#pragma unroll 1  // a division of 64 bits is long
+#endif
     for (int d = ndim - 1; d >= 0; --d) {
-      at += row % sizes[d] * strides[d];
-      row /= sizes[d];
+      const int64_t outer = row / sizes[d];
+      at += (row - outer * sizes[d]) * strides[d];
+      row = outer;
     }
     return at;
   }

@@ -53,7 +53,9 @@ struct TokenStatsBackward {
   bool inplace = false;
   void* grad_logits = nullptr;
   double* grad_temperature = nullptr;
-  void* chosen = nullptr;  // CUDA only: room for [num_samples, num_rows] in the dtype of the statistics
+  // CUDA only: room, in the dtype of the statistics, for what is told apart of the tokens of each row:
+  // those chosen, if logp has a gradient, and value_tokens, if value has.
+  void* chosen = nullptr;
 
   PGEST_HD bool plain() const {
     return !in.transformed() && !grad[kKl] && !grad[kReverseKl] && !grad[kValue];

@@ -122,7 +122,7 @@ std::vector<Tensor> token_stats(Tensor logits, Optional tokens, Optional bias, d
   args.state_out = static_cast<double*>(results.back().mutable_data_ptr());
 
   constexpr Kernel<TokenStatsForward> plain PGEST_KERNEL(token_stats_forward);
-  constexpr Kernel<TokenStatsForward> full PGEST_KERNEL_TODO(token_stats_full_forward);
+  constexpr Kernel<TokenStatsForward> full PGEST_KERNEL(token_stats_full_forward);
   refuse(run(args.plain() ? plain : full, logits, args, args.in.num_rows, args.in.rows.vocab), args.in);
   return results;
 }
@@ -163,11 +163,12 @@ Tensor run_backward(const Input& input, const Tensor& state,
 #else
   const bool on_device = !logits.is_cpu();
 #endif
-  Tensor chosen = torch::stable::new_empty(
-      logits, {on_device && args.grad[kLogp] ? in.num_samples * in.num_rows : 0}, statistics_dtype(logits));
+  const int64_t tokens = (args.grad[kLogp] ? in.num_samples : 0) + (args.grad[kValue] ? in.num_values : 0);
+  Tensor chosen = torch::stable::new_empty(logits, {on_device ? tokens * in.num_rows : 0},
+                                           statistics_dtype(logits));
   args.chosen = chosen.mutable_data_ptr();
   constexpr Kernel<TokenStatsBackward> plain PGEST_KERNEL(token_stats_backward);
-  constexpr Kernel<TokenStatsBackward> full PGEST_KERNEL_TODO(token_stats_full_backward);
+  constexpr Kernel<TokenStatsBackward> full PGEST_KERNEL(token_stats_full_backward);
   refuse(run(args.plain() ? plain : full, logits, args, in.num_rows, in.rows.vocab), in);
   return grad_temperature;
 }

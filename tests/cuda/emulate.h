@@ -17,6 +17,7 @@
 #define __host__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__
+#define __grid_constant__
 #define __launch_bounds__(...)
 #define __shared__ static
 
@@ -91,6 +92,11 @@ inline float exp2_fast(float x) {
   return y < 0x1p-126f ? 0 : y;
 }
 inline double exp2_fast(double x) { return std::exp2(x); }
+
+template <class A>
+A reciprocal_fast(A x) {
+  return 1 / x;
+}
 
 inline void prefetch(const void*) {}
 

@@ -65,7 +65,8 @@ def extension() -> Extension:
     if kind == "emulate":
         sources += sorted(str(p) for p in Path("tests/cuda").glob("*.cpp"))
         macros.append(("PGEST_EMULATE", "1"))
-        flags += ["-Icsrc/cuda", "-Itests/cuda", "-Wno-unknown-pragmas"]
+        folders = [str(Path(name).resolve()) for name in ("csrc/cuda", "tests/cuda")]
+        flags += [*(f"-I{name}" for name in folders), "-Wno-unknown-pragmas", "-DPGEST_NO_CLONES"]
     return CppExtension(
         "pgest._C",
         sources,

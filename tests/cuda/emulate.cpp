@@ -2,6 +2,7 @@
 
 #include "emulate.h"
 
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdio>
@@ -12,10 +13,6 @@
 
 #include "../../csrc/cpu/simd.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
-#endif
-
 namespace pgest::emulated {
 
 Index thread, block, threads, blocks;
@@ -25,10 +22,10 @@ namespace {
 constexpr size_t kStack = 128 << 10;
 
 struct Lane {
-  ucontext_t context;
+  bool started = false;
+  jmp_buf place;  // where it goes on
   std::unique_ptr<char[]> stack{new char[kStack]};
   bool done = true;
-  int64_t barriers = 0;   // that the thread has come to
   int64_t exchanges = 0;  // that it has given a word to
   uint64_t words[2];      // of the last two exchanges
   unsigned masks[2];
@@ -36,9 +33,10 @@ struct Lane {
 
 std::mutex running;  // one launch at a time
 std::vector<Lane> lanes(1024);
-ucontext_t scheduler;
-void* scheduler_fake_stack = nullptr;
+jmp_buf scheduler;
 int current = 0;
+int at_barrier = 0;      // threads that wait at it
+int64_t barriers = 0;    // that all have passed
 bool progress = false;
 bool backwards = false;
 Refusal refused;
@@ -51,62 +49,57 @@ const void* args_now;
   std::abort();
 }
 
-void to_scheduler([[maybe_unused]] bool for_good) {
-#if defined(__SANITIZE_ADDRESS__)
-  void* mine = nullptr;
-  static const void* bottom = nullptr;
-  static size_t size = 0;
-  __sanitizer_start_switch_fiber(for_good ? nullptr : &mine, bottom, size);
-#endif
-  swapcontext(&lanes[current].context, &scheduler);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(mine, nullptr, nullptr);
-#endif
+// From one stack to another. setjmp and longjmp make no system call, as swapcontext would.
+void to_scheduler() {
+  if (_setjmp(lanes[current].place) == 0) _longjmp(scheduler, 1);
 }
 
 template <class Ready>
 void wait_until(const Ready& ready) {
-  while (!ready()) to_scheduler(false);
+  while (!ready()) to_scheduler();
   progress = true;
 }
 
-void first_step() {
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
-#endif
-  try {
-    body_now(kernel_now, args_now);
-  } catch (const Refusal& refusal) {
-    if (refused.kind == Refusal::none || refusal.row < refused.row) refused = refusal;
+// A fiber's whole life: the same thread of one block after another.
+void live() {
+  for (;;) {
+    try {
+      body_now(kernel_now, args_now);
+    } catch (const Refusal& refusal) {
+      if (refused.kind == Refusal::none || refusal.row < refused.row) refused = refusal;
+    }
+    lanes[current].done = true;
+    progress = true;
+    to_scheduler();
   }
-  lanes[current].done = true;
-  progress = true;
-  to_scheduler(true);
-}
-
-void start(Lane& lane) {
-  getcontext(&lane.context);
-  lane.context.uc_stack = {lane.stack.get(), 0, kStack};
-  lane.context.uc_link = nullptr;
-  lane.done = false;
-  lane.barriers = lane.exchanges = 0;
-  makecontext(&lane.context, first_step, 0);
 }
 
 void step(int at) {
   current = thread.x = at;
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&scheduler_fake_stack, lanes[at].stack.get(), kStack);
-#endif
-  swapcontext(&scheduler, &lanes[at].context);
-#if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
-#endif
+  Lane& lane = lanes[at];
+  if (_setjmp(scheduler) != 0) return;
+  if (lane.started) _longjmp(lane.place, 1);
+  lane.started = true;
+  ucontext_t fresh;
+  getcontext(&fresh);
+  fresh.uc_stack.ss_sp = lane.stack.get();
+  fresh.uc_stack.ss_size = kStack;
+  fresh.uc_link = nullptr;
+  makecontext(&fresh, live, 0);
+  setcontext(&fresh);
 }
 
 // After a refusal the rest of a block may wait forever for the thread that refused: it is given up.
+void give_up() {
+  for (int t = 0; t < threads.x; ++t) lanes[t].started = lanes[t].started && lanes[t].done;
+}
+
 void run_block() {
-  for (int t = 0; t < threads.x; ++t) start(lanes[t]);
+  for (int t = 0; t < threads.x; ++t) {
+    lanes[t].done = false;
+    lanes[t].exchanges = 0;
+  }
+  at_barrier = 0;
   for (;;) {
     progress = false;
     bool left = false;
@@ -117,23 +110,21 @@ void run_block() {
       step(t);
     }
     if (!left) return;
-    if (!progress && refused.kind != Refusal::none) return;
+    if (!progress && refused.kind != Refusal::none) return give_up();
     if (!progress) stop("threads wait for others that never come");
   }
 }
 
 }  // namespace
 
+// A thread that ended, or waits elsewhere, never comes: then nobody gets on, which run_block sees.
 void sync_threads() {
-  const int64_t mine = ++lanes[current].barriers;
-  wait_until([&] {
-    for (int t = 0; t < threads.x; ++t) {
-      if (lanes[t].done && lanes[t].barriers < mine && refused.kind == Refusal::none)
-        stop("a thread ended before a barrier that others wait at");
-      if (lanes[t].barriers < mine) return false;
-    }
-    return true;
-  });
+  const int64_t mine = barriers;
+  if (++at_barrier == threads.x) {
+    at_barrier = 0;
+    ++barriers;
+  }
+  wait_until([&] { return barriers > mine; });
 }
 
 uint64_t exchange(unsigned mask, uint64_t word, int from) {

@@ -119,7 +119,7 @@ __device__ __forceinline__ void for_chunks(const T* row, int64_t size, const F& 
   if (head > size) head = size;
   const int64_t whole = (size - head) / kChunk, tail = head + whole * kChunk;
   if (head > 0 && Team::rank() == Team::size() - 1) f(int64_t{0}, static_cast<int>(head), Partial{});
-#pragma unroll 4
+#pragma unroll 2
   for (int64_t c = Team::rank(); c < whole; c += Team::size()) f(head + c * kChunk, kChunk, Whole{});
   if (tail < size && Team::rank() == whole % Team::size())
     f(tail, static_cast<int>(size - tail), Partial{});

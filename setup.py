@@ -56,6 +56,7 @@ def extension() -> Extension:
     macros = list(MACROS)
     if kind == "1":
         home = toolkit()
+        assert home is not None
         cpp_extension.CUDA_HOME = str(home)  # None on a torch without CUDA, nvcc or not
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
         sources += sorted(str(p) for p in root.rglob("*.cu"))

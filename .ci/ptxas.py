@@ -1,7 +1,7 @@
 """Registers and spills of every CUDA kernel, from a build log made with ptxas -v: ptxas.py LOG
 
-Fails where a hot kernel spills: what goes through local memory no longer runs at memory speed. Kernels
-for float64 are there for tests and gradients' checks, and may.
+Fails where a hot kernel spills: what goes through local memory no longer runs at memory speed.
+Kernels for float64 are there for tests and gradients' checks, and may.
 """
 
 from __future__ import annotations

@@ -44,16 +44,15 @@ class Clock:
         end.synchronize()
         return begin.elapsed_time(end)
 
-    def peak_mb(self, call: Callable[[], Any]) -> float:
+    def peak_mb(self, call: Callable[[], Any]) -> str:
         if self.device == "cpu":
-            call()
-            return float("nan")
+            return "-"
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        return f"{(torch.cuda.max_memory_allocated() - before) / 2**20:.0f}"
 
 
 def copy_bandwidth(clock: Clock, num_bytes: int) -> float:
@@ -74,7 +73,7 @@ def measure(case: Case, clock: Clock, rounds: int) -> list[dict[str, Any]]:
         try:
             call = candidate()
             call()
-            found[name]["MB"] = round(clock.peak_mb(call))
+            found[name]["MB"] = clock.peak_mb(call)
             found[name]["error"] = case.error(call()) if case.error else ""
             playing[name] = call
         except Exception as error:

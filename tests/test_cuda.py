@@ -1,7 +1,7 @@
 """The op table on a GPU: parity with float64 on the CPU, and what only a GPU can get wrong.
 
-Skipped where there is none. PGEST_TEST_DEVICE=cpu runs what needs no CUDA on the CPU instead, so that
-the checks themselves are checked.
+Skipped where there is none. PGEST_TEST_DEVICE=cpu runs what needs no CUDA on the CPU instead, so
+that the checks themselves are checked.
 """
 
 from __future__ import annotations
@@ -127,12 +127,14 @@ def test_compiles(op: Op) -> None:
         torch.set_default_device(None)
 
 
-
 @needs_cuda
 @rows
 def test_is_captured_in_a_graph(op: Op) -> None:
     x = moved(op.inputs(torch.float32, batch=(6, 2), vocab=5003, samples=2))
-    call = lambda: differences(op, x)
+
+    def call() -> tuple[Tensor, ...]:
+        return differences(op, x)
+
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -173,17 +175,19 @@ def test_more_elements_than_an_int_counts() -> None:
     for rows_of in z.split(4096):
         rows_of.normal_()
     tokens = torch.randint(vocab, z.shape[:1], device=DEVICE)
-    z.requires_grad_()
-    stats = pgest.token_stats(z, tokens, outputs=("logp", "entropy"))
-    (grad,) = torch.autograd.grad((stats.logp + stats.entropy).sum(), z)
-    last = z[-64:].detach().requires_grad_()
-    few = pgest.token_stats(last, tokens[-64:], outputs=("logp", "entropy"))
-    (expected,) = torch.autograd.grad((few.logp + few.entropy).sum(), last)
-    assert torch.equal(stats.logp[-64:], few.logp)
-    assert torch.equal(grad[-64:], expected)
-    drawn = pgest.sample(z.detach(), 2).tokens
+
+    def scored(z: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        z = z.detach().requires_grad_()
+        logp, entropy, _ = pgest.token_stats(z, tokens, outputs=("logp", "entropy"))[:3]
+        assert logp is not None
+        assert entropy is not None
+        return logp, torch.autograd.grad((logp + entropy).sum(), z)[0]
+
+    for all_rows, last in zip(scored(z, tokens), scored(z[-64:], tokens[-64:]), strict=True):
+        assert torch.equal(all_rows[-64:], last)
+    drawn = pgest.sample(z, 2).tokens
     assert ((drawn >= 0) & (drawn < vocab)).all()
-    soft = pgest.gumbel_softmax(z.detach())
+    soft = pgest.gumbel_softmax(z)
     assert (soft[-64:].float().sum(-1) - 1).abs().max() < 0.02
 
 

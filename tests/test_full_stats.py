@@ -132,6 +132,16 @@ def test_without_a_compiler_the_same_rows_stay_finite() -> None:
     assert found[0][3].isfinite().all()
 
 
+def test_the_reference_is_squashed_by_whoever_gives_it() -> None:
+    logits, bias = draw(4, 900, scale=20), draw(900, seed=1)
+    options: dict[str, Any] = {"outputs": ("kl",), "bias": bias, "softcap": 15.0}
+    raw = logits + bias
+    squashed = 15.0 * torch.tanh(raw / 15.0)
+    kl = there(pgest.token_stats(logits, None, reference_logits=squashed, **options).kl)
+    torch.testing.assert_close(kl, torch.zeros_like(kl), rtol=0, atol=1e-12)
+    assert (there(pgest.token_stats(logits, None, reference_logits=raw, **options).kl) > 0.1).all()
+
+
 def test_values_give_the_gradient_over_all_actions() -> None:
     logits, values = draw(3, 9).requires_grad_(), draw(3, 9, seed=1)
     stats = pgest.token_stats(logits, None, outputs=("value",), values=values, temperature=0.7)

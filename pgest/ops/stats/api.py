@@ -75,8 +75,10 @@ def token_stats(
             not together with `threshold`.
         mask: bool [...], True counts. Masked rows are not read: statistics and gradients are 0,
             and their tokens may be anything.
-        reference_logits: like `logits`, for "kl" and "reverse_kl". Read as they are: bias, softcap
-            and threshold belong to `logits`.
+        reference_logits: like `logits`, for "kl" and "reverse_kl"; **neither biased nor squashed
+            here**, only divided by the temperature. Beside `bias` or `softcap` give them with the
+            reference's own bias already added, and squashed, `softcap * tanh(x / softcap)`: without
+            that kl is the divergence from another policy. (`linear_token_stats` squashes both.)
         values: the rewards r for "value": [..., V], or [..., K] for `value_tokens`. In the dtype of
             the logits or of the statistics.
         value_tokens: integers [..., K]: the tokens that `values` belong to, where all others have

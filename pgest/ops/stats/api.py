@@ -63,8 +63,8 @@ def token_stats(
     Args:
         logits: [..., V], float32, float64, bfloat16 or float16. Leading dimensions are free and may
             be strided (`logits[:, :-1]` is read in place); -inf marks impossible tokens.
-        tokens: integers [...], or [S, ...] for S tokens per row at the cost of one pass. None if
-            `outputs` asks for neither "logp" nor "rank".
+        tokens: integers [...], or [S, ...] for S tokens per row at the cost of one pass. Read for
+            "logp" and "rank" alone; None will do if `outputs` asks for neither.
         outputs: any of "logp", "entropy", "lse", "kl", "reverse_kl", "value", "argmax", "rank";
             one pass forward and one backward, whatever is asked.
         bias: floating point [V].
@@ -95,8 +95,8 @@ def token_stats(
         refused if they require a gradient. Forward mode raises.
 
     Raises:
-        ValueError: a shape, name or value that does not fit, by argument name. Tokens outside
-            [0, V) and temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
+        ValueError: a shape, name or value that does not fit, by argument name; reference_logits,
+            values and value_tokens that no output asks for. Tokens outside [0, V) and temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
         TypeError: a dtype that does not fit.
 
     A term with p_j = 0 counts as 0. A chosen token that is -inf or below the threshold has logp
@@ -139,7 +139,7 @@ def token_stats(
         rows = (logits, bias, softcap, temperature, threshold, mask)
         limit = arguments.restriction(*rows, top_k=top_k, top_p=top_p, min_p=min_p)
     beside = NOTHING_BESIDE
-    if bits & PAIR:
+    if bits & PAIR or not (reference_logits is values is value_tokens is None):
         beside = arguments.beside(logits, bits, reference_logits, values, value_tokens)
     bias = None if bias is None else checks.bias(bias, logits)
     scale = checks.temperature(temperature, logits)

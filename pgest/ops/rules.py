@@ -13,19 +13,30 @@ from torch.autograd import Function, forward_ad
 Rule = Callable[..., Any]
 
 
-def front(x: Any, dim: int | None, size: int) -> Any:
-    """An argument with vmap's batch dimension first.
+def front(x: Any, dim: int | None, size: int, at: int = 0) -> Any:
+    """An argument with vmap's batch dimension first, or at `at`.
 
     One that has none is expanded with stride 0, which the kernels read without a copy.
     """
     if not isinstance(x, Tensor):
         return x
-    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    if dim is not None:
+        return x.movedim(dim, at)
+    return x.unsqueeze(at).expand(*x.shape[:at], size, *x.shape[at:])
 
 
 def fronts(info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
     """All arguments with vmap's batch dimension first."""
     return [front(x, dim, info.batch_size) for x, dim in zip(args, in_dims, strict=True)]
+
+
+def biased(logits: Tensor, bias: Tensor) -> Tensor:
+    """Logits [batch, ..., V] with a bias [batch, V] of its own for each element of vmap's batch.
+
+    The ops' bias is one for all rows. The sum is the one that they would make, in its dtype.
+    """
+    rows = [None] * (logits.dim() - 2)
+    return logits.to(bias.dtype) + bias[(slice(None), *rows)]
 
 
 def one_by_one(apply: Rule, info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> Any:

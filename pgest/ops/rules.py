@@ -52,12 +52,12 @@ def one_by_one(apply: Rule, info: Any, in_dims: Sequence[int | None], args: Sequ
 
 def pull_back(
     closed_form: Rule, args: Sequence[Any], wanted: Sequence[int], cotangents: Sequence[Any]
-) -> list[Tensor | None]:
+) -> list[Any]:
     """Gradients of a backward in closed form for its arguments at `wanted`: the second order.
 
     Outputs without a cotangent do not count. The list has an entry for each of `args`.
     """
-    results: list[Tensor | None] = [None] * len(args)
+    results: list[Any] = [None] * len(args)
     wanted = [i for i in wanted if args[i] is not None]
     given = [i for i, v in enumerate(cotangents) if v is not None]
     if not given:
@@ -77,22 +77,28 @@ def pull_back(
     return results
 
 
-def entry(bare: Rule, function: type[Function], eager: type[Function], *leaves: Any) -> Rule:
+def entry(bare: Rule, function: type[Function], eager: type[Function], *leaves: Tensor | None) -> Rule:
     """The cheapest way into an op that keeps every promise: without a gradient the bare op.
 
     Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
-    Function, because that refuses it and the bare op would not.
+    Function, because that refuses it and the bare op would not. `leaves`: what may need a gradient.
     """
     if torch.compiler.is_compiling():
         return bare
-    needs = any(isinstance(x, Tensor) and x.requires_grad for x in leaves)
-    if not (needs and torch.is_grad_enabled()) and forward_ad._current_level < 0:
+    if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and _any_needs(leaves)):
         return bare
     return function.apply if torch._C._are_functorch_transforms_active() else eager.apply
 
 
+def _any_needs(leaves: tuple[Tensor | None, ...]) -> bool:
+    for x in leaves:  # tiny inputs feel a generator
+        if x is not None and x.requires_grad:
+            return True
+    return False
+
+
 def eager_of(function: Any) -> Any:
-    """A Function outside torch.func: without setup_context a call costs a third."""
+    """A Function outside torch.func: without setup_context a call costs a third less."""
 
     def forward(ctx: Any, *args: Any) -> Any:
         output = function.forward(*args)

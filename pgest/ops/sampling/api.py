@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pgest.ops import checks
 from pgest.ops.library import call
+from pgest.ops.rules import entry
 from pgest.ops.sampling.autograd import Draw, EagerDraw
 from pgest.ops.sampling.noise import shape_of, uniforms
 from pgest.ops.stats import TokenStats
@@ -145,8 +145,8 @@ def sample(
         )
     u = uniforms(shape, logits, generator, noise)
     args = (logits, shift, cap, scale, threshold, rows, u, METHODS.index(method), num_samples)
-    entry = _entry(logits, shift, scale)
-    logp, entropy, tokens, perturbed, _ = entry(*args, "entropy" in outputs)
+    run = entry(_bare, Draw, EagerDraw, logits, shift, scale)
+    logp, entropy, tokens, perturbed, _ = run(*args, "entropy" in outputs)
     return Sample(
         tokens,
         logp if "logp" in outputs else None,
@@ -154,18 +154,6 @@ def sample(
         perturbed if method == "without_replacement" else None,
         threshold,
     )
-
-
-def _entry(*differentiable: Tensor | None) -> Callable[..., Any]:
-    """The cheapest way into the op that keeps every promise, as in `token_stats`."""
-    if torch.compiler.is_compiling():
-        return _bare
-    wanted = torch.is_grad_enabled() and any(
-        x is not None and x.requires_grad for x in differentiable
-    )
-    if not wanted and forward_ad._current_level < 0:
-        return _bare
-    return Draw.apply if torch._C._are_functorch_transforms_active() else EagerDraw.apply
 
 
 _bare = partial(call, torch.ops.pgest.sample.default)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from pgest.ops import checks
 from pgest.ops.library import call
+from pgest.ops.rules import entry
 from pgest.ops.stats import arguments
 from pgest.ops.stats.arguments import NOTHING_BESIDE
 from pgest.ops.stats.autograd import EagerForward, Forward
@@ -165,7 +165,8 @@ def token_stats(
         )
         results = ForwardInplace.apply(*args)
     else:
-        results = _entry(logits, bias, scale)(*args)
+        run = entry(_bare, Forward, EagerForward, logits, scale, bias)
+        results = run(*args)
     if bits & (bits + 1) == 0:  # the first fields, and no others
         return TokenStats(*results[:-1])
     given = iter(results)
@@ -218,24 +219,6 @@ def token_logp(
     )
     assert stats.logp is not None
     return stats.logp
-
-
-def _entry(logits: Tensor, bias: Tensor | None, temperature: Tensor | None) -> Callable[..., Any]:
-    """The cheapest way into the op that keeps every promise: without a gradient the bare op.
-
-    Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
-    Function, because that refuses it and the bare op would not.
-    """
-    if torch.compiler.is_compiling():
-        return _bare
-    differentiated = torch.is_grad_enabled() and (
-        logits.requires_grad
-        or (temperature is not None and temperature.requires_grad)
-        or (bias is not None and bias.requires_grad)
-    )
-    if not differentiated and forward_ad._current_level < 0:
-        return _bare
-    return Forward.apply if torch._C._are_functorch_transforms_active() else EagerForward.apply
 
 
 _bare = partial(call, torch.ops.pgest.token_stats.default)

@@ -15,7 +15,7 @@ from pgest.ops.rules import entry
 from pgest.ops.sampling.autograd import Draw, EagerDraw
 from pgest.ops.sampling.noise import shape_of, uniforms
 from pgest.ops.stats import TokenStats
-from pgest.ops.threshold import row_threshold
+from pgest.ops.stats.arguments import restriction
 from pgest.reference import METHODS
 
 OUTPUTS = ("logp", "entropy")
@@ -24,9 +24,10 @@ OUTPUTS = ("logp", "entropy")
 class Sample(NamedTuple):
     """S tokens of each row and what is known of them; None where it was not asked for.
 
-    `threshold` is what top_k, top_p and min_p came to, for these very logits: other logits, even a
-    little smaller, may leave a drawn token below it. `perturbed` is log p + Gumbel noise,
-    descending, of tokens drawn without replacement.
+    `threshold` is the restriction of each row, float64: the one given, or what top_k, top_p and
+    min_p came to, for these very logits: other logits, even a little smaller, may leave a drawn
+    token below it. `perturbed` is log p + Gumbel noise, descending, of tokens drawn without
+    replacement.
     """
 
     tokens: Tensor
@@ -50,6 +51,7 @@ def sample(
     temperature: float | Tensor = 1.0,
     bias: Tensor | None = None,
     softcap: float | None = None,
+    threshold: float | Tensor | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
@@ -60,7 +62,7 @@ def sample(
     """Draw S tokens of each row of logits, with their log-probability, in one pass over the logits.
 
     With v = logits + bias, squashed to softcap * tanh(v / softcap), and p the softmax of v / T over
-    the tokens that top_k, top_p and min_p leave:
+    the tokens that threshold, or top_k, top_p and min_p, leave:
 
         token = the first j with p_1 + ... + p_j > u,   logp = log p_token
 
@@ -85,8 +87,10 @@ def sample(
             gradient.
         bias: [V], floating point.
         softcap: a positive number, in logits.
-        top_k, top_p, min_p: as in `row_threshold`, in this order; which tokens they leave is a
-            constant to every gradient.
+        threshold: a number, or a tensor broadcastable to [...]: restricts each row to v >= it, as
+            in `token_stats`; `row_threshold` makes one that several draws can share.
+        top_k, top_p, min_p: as in `row_threshold`, in this order; not together with `threshold`.
+            Which tokens are left is a constant to every gradient.
         mask: bool [...], True counts. Masked rows are not read: their tokens, statistics and
             gradients are 0.
         generator: where the uniforms come from; in eager code only.
@@ -103,8 +107,9 @@ def sample(
 
     Raises:
         ValueError: an argument that does not fit, by name; on the CPU (RuntimeError in compiled
-            code) also a row that is NaN or +inf somewhere or -inf everywhere, noise outside [0, 1),
-            and more samples without replacement than there are possible tokens in a row.
+            code) also a row that is NaN or +inf somewhere, or -inf or below its threshold
+            everywhere, noise outside [0, 1), and more samples without replacement than there are
+            possible tokens in a row.
         TypeError: a dtype that does not fit.
 
     Memory: S * 16 bytes a row (without replacement 32) beside the noise, S * 8; the backward makes
@@ -131,20 +136,10 @@ def sample(
     rows = checks.mask(mask, logits)
     shift = checks.bias(bias, logits)
     cap = checks.softcap(softcap)
-    threshold = None
-    if not (top_k is None and top_p is None and min_p is None):
-        threshold = row_threshold(
-            logits,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            temperature=temperature,
-            bias=bias,
-            softcap=softcap,
-            mask=mask,
-        )
+    given = (logits, bias, softcap, temperature, threshold, mask)
+    limit = restriction(*given, top_k=top_k, top_p=top_p, min_p=min_p)
     u = uniforms(shape, logits, generator, noise)
-    args = (logits, shift, cap, scale, threshold, rows, u, METHODS.index(method), num_samples)
+    args = (logits, shift, cap, scale, limit, rows, u, METHODS.index(method), num_samples)
     run = entry(_bare, Draw, EagerDraw, logits, shift, scale)
     logp, entropy, tokens, perturbed, _ = run(*args, "entropy" in outputs)
     return Sample(
@@ -152,7 +147,7 @@ def sample(
         logp if "logp" in outputs else None,
         entropy if "entropy" in outputs else None,
         perturbed if method == "without_replacement" else None,
-        threshold,
+        limit,
     )
 
 

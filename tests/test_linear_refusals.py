@@ -67,8 +67,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"mask": TOKENS}, TypeError, "mask must be a bool tensor"),
     ({"mask": TOKENS[0].bool()}, ValueError, r"mask must have shape \(2, 3\)"),
     ({"outputs": ("logp", "median")}, ValueError, "outputs must be names from .* got 'median'"),
-    ({"chunk_rows": 0}, ValueError, "chunk_rows must be None or an integer >= 1, got 0"),
-    ({"chunk_rows": True}, ValueError, "chunk_rows must be None or an integer >= 1, got True"),
+    ({"chunk_rows": 0}, ValueError, "chunk_rows must be at least 1, got 0"),
+    ({"chunk_rows": True}, TypeError, "chunk_rows must be an integer, got bool"),
     ({"accumulate": "half"}, ValueError, "accumulate must be .* got 'half'"),
 ]
 

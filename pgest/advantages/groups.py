@@ -102,7 +102,7 @@ def group_normalised(
     _one_of("baseline", baseline, ("mean", "leave_one_out"))
     _one_of("scale", scale, ("std", "none"))
     _one_of("correction", correction, (0, 1))
-    checks.number("eps", eps, 0, torch.inf)
+    eps = checks.number("eps", eps, 0, torch.inf)
     group = _Groups(reward, dim, groups, mask)
     centred = group.centred()
     weight = centred if baseline == "mean" else group.against_others(centred)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pgest.ops import noise as noises
+from pgest.ops import scalars
 from pgest.reference import statistics_dtype
 
 
@@ -26,8 +27,7 @@ class Distribution(ABC):
     from_torch = False  # whether it stands for an object of torch.distributions
 
     def __init__(self, logits: Tensor, event_dims: int, variables: torch.Size) -> None:
-        if isinstance(event_dims, bool) or not isinstance(event_dims, int):
-            raise TypeError(f"event_dims must be an integer, got {type(event_dims).__name__}")
+        event_dims = scalars.integer("event_dims", event_dims)
         if not 0 <= event_dims <= len(variables):
             raise ValueError(
                 f"event_dims must be between 0 and {len(variables)}, the number of dimensions of "

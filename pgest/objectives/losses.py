@@ -10,7 +10,7 @@ from torch import Tensor
 from pgest.objectives.arguments import row, token_stats_only
 from pgest.objectives.policy import reinforce
 from pgest.objectives.regularisers import entropy_loss
-from pgest.ops import TokenStats, checks, token_stats
+from pgest.ops import TokenStats, checks, scalars, token_stats
 
 
 def total(
@@ -123,6 +123,8 @@ def reinforce_loss(
         >>> logits.grad[0].tolist()
         [-0.75, 0.25, 0.25, 0.25]
     """
+    if not isinstance(entropy_coef, Tensor):
+        entropy_coef = scalars.number("entropy_coef", entropy_coef)
     outputs = ("logp", "entropy") if entropy_coef else ("logp",)
     keep = _token_mask(mask, tokens, logits)
     rows = keep
@@ -186,7 +188,7 @@ def _over(
     total: Tensor, normalizer: float | Tensor, shape: torch.Size, mask: Tensor | None
 ) -> Tensor:
     """A sum over its normalizer, in its own dtype; 0 for nothing over 0."""
-    by = checks.normalizer(normalizer)
+    by = scalars.normalizer(normalizer)
     if isinstance(by, Tensor):
         by = by.to(total.device)
         nothing = shape.numel() == 0 if mask is None else ~mask.any()

@@ -224,8 +224,7 @@ def _clipped(
     low, high = _log_bounds(clip_low, clip_high)
     ceiling = math.inf
     if dual_clip is not None:
-        bound("dual_clip", dual_clip, 1)
-        ceiling = math.log(dual_clip)
+        ceiling = math.log(bound("dual_clip", dual_clip, 1))
     worse = log_ratio.clamp(low, ceiling)
     return -advantage * torch.where(advantage >= 0, log_ratio.clamp(max=high), worse).exp()
 

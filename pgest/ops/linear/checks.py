@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops.linear.kernel import LinearInput
 from pgest.ops.stats.kernel import BITS, BY_TOKEN
 from pgest.ops.stats.kernel import OUTPUTS as STATS
@@ -36,8 +36,6 @@ def arguments(
     hidden, weight = head(hidden, weight)
     names = checks.outputs(outputs, OUTPUTS)
     logits = hidden.detach()[..., :1].expand(*hidden.shape[:-1], len(weight))  # for its shape
-    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
-        raise ValueError(f"chunk_rows must be None or an integer >= 1, got {chunk_rows!r}")
     if accumulate not in ("full", "weight"):
         raise ValueError(f'accumulate must be "full" or "weight", got {accumulate!r}')
     bits = sum({BITS[name] for name in names})
@@ -46,13 +44,13 @@ def arguments(
         weight,
         checks.bias(bias, logits),
         checks.tokens(tokens, logits, needed=bool(bits & BY_TOKEN)),
-        checks.softcap(softcap),
+        scalars.softcap(softcap),
         checks.temperature(temperature, logits),
         checks.threshold(threshold, logits),
         checks.mask(mask, logits),
         *_reference(reference, logits, "kl" in names or "reverse_kl" in names),
         bits,
-        chunk_rows,
+        None if chunk_rows is None else scalars.count("chunk_rows", chunk_rows),
         accumulate == "full",
     )
 

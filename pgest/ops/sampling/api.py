@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops.library import call
 from pgest.ops.rules import entry
 from pgest.ops.sampling.autograd import Draw, EagerDraw
@@ -131,11 +131,12 @@ def sample(
     """
     checks.logits(logits)
     outputs = checks.outputs(outputs, OUTPUTS)
-    shape = shape_of(_method(method), _count(num_samples), logits.shape[:-1])
+    num_samples = scalars.count("num_samples", num_samples)
+    shape = shape_of(_method(method), num_samples, logits.shape[:-1])
     scale = checks.temperature(temperature, logits)
     rows = checks.mask(mask, logits)
     shift = checks.bias(bias, logits)
-    cap = checks.softcap(softcap)
+    cap = scalars.softcap(softcap)
     given = (logits, bias, softcap, temperature, threshold, mask)
     limit = restriction(*given, top_k=top_k, top_p=top_p, min_p=min_p)
     u = uniforms(shape, logits, generator, noise)
@@ -157,12 +158,4 @@ _bare = partial(call, torch.ops.pgest.sample.default)
 def _method(x: Any) -> str:
     if x not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {x!r}")
-    return x
-
-
-def _count(x: Any) -> int:
-    if isinstance(x, bool) or not isinstance(x, int):
-        raise TypeError(f"num_samples must be an integer, got {type(x).__name__}")
-    if x < 1:
-        raise ValueError(f"num_samples must be at least 1, got {x}")
     return x

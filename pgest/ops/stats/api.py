@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops.library import call
 from pgest.ops.rules import entry
 from pgest.ops.stats import arguments
@@ -147,7 +147,7 @@ def token_stats(
         logits,
         tokens if by_token else None,
         bias,
-        0.0 if softcap is None else checks.softcap(softcap),
+        0.0 if softcap is None else scalars.softcap(softcap),
         scale,
         limit,
         None if mask is None else checks.mask(mask, logits),

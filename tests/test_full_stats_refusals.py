@@ -128,6 +128,15 @@ def test_misuse_is_refused_by_name(
         pgest.token_stats(LOGITS, None, **arguments)
 
 
+def test_names_that_are_none_are_refused() -> None:
+    wrong: tuple[Any, ...] = (("logp", ["entropy"]), ["logp", {}], ("logp", None))
+    for outputs in wrong:
+        with pytest.raises(ValueError, match=r"outputs must be names from \('logp', .*, got "):
+            pgest.token_stats(LOGITS, LOGITS[..., 0].long(), outputs=outputs)
+        with pytest.raises(ValueError, match=r"outputs must be names from \('logp', .*, got "):
+            pgest.sample(LOGITS, outputs=outputs)
+
+
 def test_the_reference_path_refuses_the_same_value_tokens() -> None:
     x = StatsInput(LOGITS, values=FEW, value_tokens=-PLACES)
     with pytest.raises(ValueError, match=r"value_tokens must be in \[0, 6\) .* got -1"):

@@ -27,6 +27,14 @@ def statistic(stats: Any, name: Literal["logp", "entropy", "lse"]) -> Tensor:
     return found
 
 
+def numbers(name: str, value: Any, shape: torch.Size, each: str = "token") -> Tensor:
+    """A row to calculate with: of real numbers."""
+    checks.tensor(name, value)
+    if value.dtype == torch.bool or value.is_complex():
+        raise TypeError(f"{name} must be a tensor of real numbers, got {value.dtype}")
+    return row(name, value, shape, each)
+
+
 def row(name: str, value: Any, shape: torch.Size, each: str = "token") -> Tensor:
     """A tensor that broadcasts to the tokens, at their shape."""
     checks.tensor(name, value)

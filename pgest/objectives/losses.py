@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pgest.objectives.arguments import row, token_stats_only
+from pgest.objectives.arguments import numbers, row, token_stats_only
 from pgest.objectives.policy import reinforce
 from pgest.objectives.regularisers import entropy_loss
 from pgest.ops import TokenStats, checks, scalars, token_stats
@@ -132,7 +132,7 @@ def reinforce_loss(
         rows = keep.any(0)
         tokens = torch.where(keep, tokens, 0)
     stats = token_stats(logits, tokens, outputs=outputs, temperature=temperature, mask=rows)
-    weight = row("weight", weight, tokens.shape)
+    weight = numbers("weight", weight, tokens.shape)
 
     def objective(stats: TokenStats, weight: Tensor) -> Tensor:
         loss = reinforce(stats, weight)
@@ -164,7 +164,7 @@ def logit_l2(
         A scalar in the dtype of the logits.
 
     Raises:
-        ValueError, TypeError: for a weight, normalizer or mask that does not fit.
+        ValueError, TypeError: for logits, a weight, normalizer or mask that does not fit.
 
     Memory: one copy of the logits.
 
@@ -172,6 +172,7 @@ def logit_l2(
         >>> logit_l2(torch.tensor([[3.0, -3.0], [0.0, 1.0]]))
         tensor(9.5000)
     """
+    checks.logits(logits)
     shape = logits.shape[:-1]
     if mask is not None:
         checks.boolean(mask)
@@ -180,7 +181,7 @@ def logit_l2(
         logits = torch.where(mask.unsqueeze(-1), logits, 0.0)
     rows = torch.where(logits == -torch.inf, 0.0, logits).square().mean(-1)
     if weight is not None:
-        rows = rows * row("weight", weight, shape)
+        rows = rows * numbers("weight", weight, shape)
     return _over(rows.sum(), normalizer, shape, mask)
 
 

@@ -129,9 +129,7 @@ def token_stats(
         (0.665, 1)
     """
     checks.logits(logits)
-    bits = SETS.get(outputs) if type(outputs) is tuple else None
-    if bits is None:
-        bits = sum({BITS[name] for name in checks.outputs(outputs, OUTPUTS)})
+    bits = _bits(outputs)
     by_token = bits & BY_TOKEN != 0
     tokens = checks.tokens(tokens, logits, needed=by_token)
     limit = None
@@ -222,3 +220,15 @@ def token_logp(
 
 
 _bare = partial(call, torch.ops.pgest.token_stats.default)
+def _bits(outputs: Sequence[str]) -> int:
+    """The set of names that a user gave, as bits."""
+    if type(outputs) is tuple:
+        try:
+            bits = SETS.get(outputs)
+        except TypeError:  # something in it is not hashable, so no name
+            bits = None
+        if bits is not None:
+            return bits
+    return sum({BITS[name] for name in checks.outputs(outputs, OUTPUTS)})
+
+

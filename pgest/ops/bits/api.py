@@ -42,7 +42,8 @@ def bit_stats(
         logits: z, [...], float32, float64, bfloat16 or float16; infinite ones are certain bits.
         bits: shaped like `logits`, or [S, ...] for S samples; bool, uint8 or the logits' dtype,
             numbers from 0 to 1 (logp is linear in each). None if `outputs` does not ask for "logp".
-        event_dims: how many trailing dimensions form one vector; 0 for bits that count alone.
+        event_dims: how many trailing dimensions form one vector; 0 for bits that count alone. The
+            default is 1, where `pgest.Bernoulli` has 0: here the last dimension is one vector.
         outputs: any of "logp", "entropy"; only these are computed.
 
     Returns:

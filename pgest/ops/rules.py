@@ -77,7 +77,9 @@ def pull_back(
     return results
 
 
-def entry(bare: Rule, function: type[Function], eager: type[Function], *leaves: Tensor | None) -> Rule:
+def entry(
+    bare: Rule, function: type[Function], eager: type[Function], *leaves: Tensor | None
+) -> Rule:
     """The cheapest way into an op that keeps every promise: without a gradient the bare op.
 
     Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
@@ -91,10 +93,10 @@ def entry(bare: Rule, function: type[Function], eager: type[Function], *leaves: 
 
 
 def _any_needs(leaves: tuple[Tensor | None, ...]) -> bool:
-    for x in leaves:  # tiny inputs feel a generator
-        if x is not None and x.requires_grad:
-            return True
-    return False
+    needs = False
+    for x in leaves:  # without a generator, which tiny inputs would feel
+        needs = needs or (x is not None and x.requires_grad)
+    return needs
 
 
 def eager_of(function: Any) -> Any:

@@ -249,8 +249,9 @@ def test_a_threshold_for_each_element_of_vmap() -> None:
 
     found = torch.vmap(run, in_dims=(0, 1, 0), out_dims=1)(logits, u, tau)
     assert torch.equal(found, run(logits, u, tau))
-    shared = torch.vmap(run, in_dims=(None, None, 0))(logits, u, tau[:, :1].expand(4, 3))
-    each = [run(logits, u, t.expand(3)) for t in tau[:, 0]]
+    tau = tau - 2
+    shared = torch.vmap(run, in_dims=(None, None, 0))(logits, u, tau)
+    each = [run(logits, u, t) for t in tau]
     assert torch.equal(shared, torch.stack(each))
 
 

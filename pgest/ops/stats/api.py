@@ -80,7 +80,8 @@ def token_stats(
             reference's own bias already added, and squashed, `softcap * tanh(x / softcap)`: without
             that kl is the divergence from another policy. (`linear_token_stats` squashes both.)
         values: the rewards r for "value": [..., V], or [..., K] for `value_tokens`. In the dtype of
-            the logits or of the statistics.
+            the logits or of the statistics. Finite, or the row's value and gradient are NaN; those
+            of tokens at -inf or below the threshold may be anything.
         value_tokens: integers [..., K]: the tokens that `values` belong to, where all others have
             reward 0. The values of equal ones add up.
         grad_inplace: write the gradient over the logits instead of into fresh memory. The logits
@@ -96,7 +97,8 @@ def token_stats(
 
     Raises:
         ValueError: a shape, name or value that does not fit, by argument name; reference_logits,
-            values and value_tokens that no output asks for. Tokens outside [0, V) and temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
+            values and value_tokens that no output asks for. Tokens outside [0, V) and
+            temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
         TypeError: a dtype that does not fit.
 
     A term with p_j = 0 counts as 0. A chosen token that is -inf or below the threshold has logp
@@ -219,7 +221,6 @@ def token_logp(
     return stats.logp
 
 
-_bare = partial(call, torch.ops.pgest.token_stats.default)
 def _bits(outputs: Sequence[str]) -> int:
     """The set of names that a user gave, as bits."""
     if type(outputs) is tuple:
@@ -232,3 +233,4 @@ def _bits(outputs: Sequence[str]) -> int:
     return sum({BITS[name] for name in checks.outputs(outputs, OUTPUTS)})
 
 
+_bare = partial(call, torch.ops.pgest.token_stats.default)

@@ -21,7 +21,7 @@ SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract
 MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x030A0000")]
 # Ampere to Blackwell, and what comes after from the last one's intermediate code.
 ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
-NVCC = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "--use_fast_math=false", "-lineinfo"]
+NVCC = ["-O3", "-std=c++20", "--expt-relaxed-constexpr"]
 
 
 def toolkit() -> Path | None:
@@ -56,6 +56,7 @@ def extension() -> Extension:
     macros = list(MACROS)
     if kind == "1":
         home = toolkit()
+        assert home is not None
         cpp_extension.CUDA_HOME = str(home)  # None on a torch without CUDA, nvcc or not
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
         sources += sorted(str(p) for p in root.rglob("*.cu"))

@@ -17,7 +17,7 @@ struct PairSums {
   RowSums q;
   double kl = 0;          // sum 2^d (d - d')
   double reverse_kl = 0;  // sum 2^d' (d' - d)
-  double value = 0;       // sum 2^d r
+  double value = 0;       // sum 2^d r of what is possible
   double p_alone = -std::numeric_limits<double>::infinity();  // largest v_j where q_j = 0
   double q_alone = -std::numeric_limits<double>::infinity();  // largest v'_j where p_j = 0
 };
@@ -32,9 +32,13 @@ PGEST_HD PairSums rebase(const PairSums& a, double pivot, double q_pivot, double
   b.q = rebase(a.q, q_pivot, bits_per_logit);
   b.kl = moved(a.kl, a.p.s0, shift, shift - q_shift);
   b.reverse_kl = moved(a.reverse_kl, a.q.s0, q_shift, q_shift - shift);
-  b.value = moved(a.value, a.p.s0, shift, 0.0);
+  b.value = a.value * exp2(shift);  // 0 * inf is NaN: see `reward_of`
   return b;
 }
+
+// The expected reward of summed p r. A reward that is not finite, of a token that is not impossible,
+// makes it NaN: where its p vanishes depends on the order of the sums, so inf could not be told from 0.
+PGEST_HD double reward_of(double sum) { return sum - sum + sum; }
 
 // What the backward keeps of both rows, in nats.
 struct PairState {

@@ -47,7 +47,12 @@ def there(x: Tensor | None) -> Tensor:
 
 
 def run(x: StatsInput, outputs: tuple[str, ...] = OUTPUTS, **options: Any) -> pgest.TokenStats:
+    """`token_stats` of what the outputs read."""
     given: dict[str, Any] = x._asdict()
+    if not {"kl", "reverse_kl"} & set(outputs):
+        given["reference_logits"] = None
+    if "value" not in outputs:
+        given["values"] = given["value_tokens"] = None
     given["softcap"] = x.softcap or None
     given["temperature"] = 1.0 if x.temperature is None else x.temperature
     return pgest.token_stats(**given, outputs=outputs, **options)

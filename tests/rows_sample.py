@@ -1,4 +1,4 @@
-"""sample in the op table: the uniforms come from the row's tokens, so that all draw the same."""
+"""sample in the op table: the uniforms come from the row and its tokens: all draw the same."""
 
 from __future__ import annotations
 
@@ -13,14 +13,9 @@ from torch import Tensor
 import pgest
 from pgest import reference
 from pgest.reference import METHODS, StatsInput
+from pgest.reference.rows import scaled
 
 Options = Callable[[Inputs], dict[str, Any]]
-
-
-def _noise(x: Inputs) -> Tensor:
-    """[S, ...]."""
-    tokens = x.tokens if x.tokens.dim() == x.logits.dim() else x.tokens[None]
-    return ((tokens.double() + 0.37).sin() * 7919).remainder(1)
 
 
 def _nothing(x: Inputs) -> dict[str, Any]:
@@ -38,12 +33,25 @@ def _with_values(x: Inputs) -> dict[str, Any]:
     return {"bias": few.repeat(vocab // few.numel() + 1)[:vocab], "softcap": 30.0}
 
 
+def _noise(x: Inputs, options: dict[str, Any]) -> Tensor:
+    """[S, ...]: each in the middle of its token's interval, so that no rounding draws another."""
+    tokens = x.tokens if x.tokens.dim() == x.logits.dim() else x.tokens[None]
+    noise = ((tokens.double() + 0.37).sin() * 7919).remainder(1)
+    policy = (options.get("bias"), options.get("softcap", 0.0))
+    u, _, _ = scaled(x.logits.double(), None, options.get("temperature"), x.mask, *policy)
+    upper = u.detach().softmax(-1).cumsum(-1)
+    at = noise[..., None] * upper[..., -1:]
+    above = torch.where(upper > at, upper, torch.inf).amin(-1)
+    below = torch.where(upper > at, 0.0, upper).amax(-1)
+    return (above + below) / (2 * upper[..., -1])
+
+
 def _shaped(x: Inputs, logp: Tensor, entropy: Tensor) -> Outputs:
     return (logp if x.tokens.dim() == x.logits.dim() else logp[0]), entropy
 
 
 def _run(x: Inputs, options: dict[str, Any]) -> Outputs:
-    outputs, noise = ("logp", "entropy"), _noise(x)
+    outputs, noise = ("logp", "entropy"), _noise(x, options)
     drawn = pgest.sample(x.logits, len(noise), outputs=outputs, mask=x.mask, noise=noise, **options)
     assert drawn.logp is not None
     assert drawn.entropy is not None
@@ -52,7 +60,7 @@ def _run(x: Inputs, options: dict[str, Any]) -> Outputs:
 
 def _tokens(x: Inputs, options: dict[str, Any]) -> Tensor:
     """What the definition draws from logits in float64, so that all dtypes score the same."""
-    noise = _noise(x)
+    noise = _noise(x, options)
     bias, softcap = options.get("bias"), options.get("softcap", 0.0)
     with torch.no_grad():
         policy = (bias, softcap, options.get("temperature"), None, x.mask)
@@ -81,7 +89,7 @@ def _plain(x: Inputs, options: dict[str, Any]) -> Outputs:
 
 
 def _raw_args(x: Inputs, options: dict[str, Any]) -> tuple[Any, ...]:
-    noise = _noise(x)
+    noise = _noise(x, options)
     temperature = options.get("temperature")
     if temperature is not None:
         temperature = temperature.double()

@@ -231,7 +231,7 @@ def test_bad_arguments_of_bit_stats(
 DRAWS: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
     ({"logits": Z.long()}, TypeError, "^logits must be float32"),
     ({"logits": Z + math.nan}, ValueError, "^logits must not be NaN"),
-    ({"num_samples": 0}, ValueError, "^num_samples must be positive, got 0"),
+    ({"num_samples": 0}, ValueError, "^num_samples must be at least 1, got 0"),
     ({"num_samples": 2.0}, TypeError, "^num_samples must be an integer, got float"),
     ({"antithetic": True, "num_samples": 3}, ValueError, "^num_samples must be even for"),
     ({"antithetic": 1}, TypeError, "^antithetic must be a bool, got int"),

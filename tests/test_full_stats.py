@@ -132,34 +132,14 @@ def test_without_a_compiler_the_same_rows_stay_finite() -> None:
     assert found[0][3].isfinite().all()
 
 
-def test_values_give_the_gradient_over_all_actions() -> None:
-    logits, values = draw(3, 9).requires_grad_(), draw(3, 9, seed=1)
-    stats = pgest.token_stats(logits, None, outputs=("value",), values=values, temperature=0.7)
-    assert stats.value is not None
-    (grad,) = torch.autograd.grad(stats.value.sum(), logits)
-    p = (logits.detach() / 0.7).softmax(-1)
-    mean = (p * values).sum(-1, keepdim=True)
-    torch.testing.assert_close(stats.value.detach(), mean[:, 0])
-    torch.testing.assert_close(grad, p * (values - mean) / 0.7)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_values_of_some_tokens_are_dense_values_elsewhere_zero(dtype: torch.dtype) -> None:
-    logits = draw(5, 3000).to(dtype)
-    tokens = torch.tensor([[0, 2999, 17, 17]]).expand(5, 4)
-    few = torch.tensor([1.0, -2.0, 0.5, 3.0]).to(reference.statistics_dtype(logits)).expand(5, 4)
-    dense = torch.zeros(5, 3000, dtype=few.dtype).scatter_add(-1, tokens, few)
-    found = []
-    sparse = {"values": few, "value_tokens": tokens.to(torch.int32)}
-    ways: list[dict[str, Any]] = [{"values": dense}, sparse]
-    for options in ways:
-        leaf = logits.clone().requires_grad_()
-        value = pgest.token_stats(leaf, None, outputs=("value",), **options).value
-        assert value is not None
-        found.append((value.detach(), *torch.autograd.grad(value.sum(), leaf)))
-    torch.testing.assert_close(
-        found[0], found[1], rtol=1e-5 if dtype.itemsize > 2 else 1e-2, atol=1e-7
-    )
+def test_the_reference_is_squashed_by_whoever_gives_it() -> None:
+    logits, bias = draw(4, 900, scale=20), draw(900, seed=1)
+    options: dict[str, Any] = {"outputs": ("kl",), "bias": bias, "softcap": 15.0}
+    raw = logits + bias
+    squashed = 15.0 * torch.tanh(raw / 15.0)
+    kl = there(pgest.token_stats(logits, None, reference_logits=squashed, **options).kl)
+    torch.testing.assert_close(kl, torch.zeros_like(kl), rtol=0, atol=1e-12)
+    assert (there(pgest.token_stats(logits, None, reference_logits=raw, **options).kl) > 0.1).all()
 
 
 def test_argmax_is_the_first_of_ties_and_rank_counts_what_is_larger() -> None:

@@ -61,6 +61,20 @@ def test_vmap_over_what_stands_beside(name: str, way: str) -> None:
     torch.testing.assert_close(every, torch.stack([f(value, x.logits) for value in many]))
 
 
+@pytest.mark.parametrize("op", ["token_stats", "sample"])
+def test_vmap_over_a_bias_that_decides_what_top_p_leaves(op: str) -> None:
+    logits, biases = draw(5, 40), draw(3, 40, seed=1, scale=4.0)
+    uniforms = torch.linspace(0, 0.99, 5).double()[None]
+
+    def run(bias: Tensor) -> Tensor:
+        if op == "sample":
+            return there(pgest.sample(logits, noise=uniforms, bias=bias, top_p=0.6).logp)[0]
+        tokens = (logits + bias).argmax(-1)
+        return pgest.token_logp(logits, tokens, bias=bias, top_p=0.6)
+
+    torch.testing.assert_close(torch.vmap(run)(biases), torch.stack([run(b) for b in biases]))
+
+
 def test_strides_of_everything_reach_the_kernel() -> None:
     x = everything(batch=(3, 4))
     wide = torch.full((3, 6, 705), math.nan, dtype=torch.float64)

@@ -43,6 +43,21 @@ MISUSE: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (ValueError, "top_k must be at least 1, got 0", {"top_k": 0}),
     (ValueError, r"top_p must be in \(0, 1\], got 1\.5", {"top_p": 1.5}),
     (ValueError, 'tokens must be a tensor when .* "rank", got None', {"outputs": ("rank",)}),
+    (
+        ValueError,
+        'reference_logits must be None unless outputs ask for "kl" or "reverse_kl"',
+        {"outputs": ("entropy", "value"), "values": LOGITS, "reference_logits": LOGITS},
+    ),
+    (
+        ValueError,
+        'values must be None unless outputs ask for "value"',
+        {**KL, "reference_logits": LOGITS, "values": LOGITS},
+    ),
+    (
+        ValueError,
+        'value_tokens must be None unless outputs ask for "value"',
+        {"value_tokens": PLACES},
+    ),
     (ValueError, 'reference_logits must be given when outputs ask for "kl"', KL),
     (TypeError, "reference_logits must be a tensor, got int", {**KL, "reference_logits": 0}),
     (
@@ -111,6 +126,15 @@ def test_misuse_is_refused_by_name(
     arguments = {"outputs": ("lse",), **change}
     with pytest.raises(kind, match=message):
         pgest.token_stats(LOGITS, None, **arguments)
+
+
+def test_names_that_are_none_are_refused() -> None:
+    wrong: tuple[Any, ...] = (("logp", ["entropy"]), ["logp", {}], ("logp", None))
+    for outputs in wrong:
+        with pytest.raises(ValueError, match=r"outputs must be names from \('logp', .*, got "):
+            pgest.token_stats(LOGITS, LOGITS[..., 0].long(), outputs=outputs)
+        with pytest.raises(ValueError, match=r"outputs must be names from \('logp', .*, got "):
+            pgest.sample(LOGITS, outputs=outputs)
 
 
 def test_the_reference_path_refuses_the_same_value_tokens() -> None:

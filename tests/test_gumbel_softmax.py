@@ -199,6 +199,7 @@ ERRORS: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
     ({"logits": [1.0]}, TypeError, "^logits must be a tensor, got list"),
     ({"logits": torch.zeros(3, dtype=torch.int64)}, TypeError, "^logits must be float32"),
     ({"logits": torch.zeros(2, 0)}, ValueError, r"^logits must have shape \[..., V\]"),
+    ({"logits": torch.tensor(1.0)}, ValueError, r"^logits must have a dimension of entries"),
     ({"tau": 0}, ValueError, "^tau must be positive and finite, got 0"),
     ({"tau": -1.0}, ValueError, "^tau must be positive and finite, got -1.0"),
     ({"tau": math.inf}, ValueError, "^tau must be positive and finite, got inf"),

@@ -21,9 +21,9 @@ FILES = (
 )
 CHECKS = "definition or extreme or duplicate or chosen or same_bits or rise or "
 CLOSER = "closer"
-# Without fused multiply-add sums round a little more: KL by more than plain PyTorch's, and a
-# uniform within rounding of an edge draws the neighbour of what float64 draws.
-CLOSER_BASELINE = "(closer and not divergences and not sample)"
+# Without fused multiply-add sums round a little more: KL, and the gradient of what is drawn at a
+# temperature, by more than plain PyTorch's.
+CLOSER_BASELINE = "(closer and not divergences and not (sample and temperature))"
 
 pytestmark = [
     pytest.mark.slow,

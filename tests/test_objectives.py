@@ -154,7 +154,13 @@ def test_the_logit_penalty_leaves_out_what_is_excluded_or_masked() -> None:
 def test_the_logit_penalty_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"mask must have shape \(3,\), got \(4,\)"):
         logit_l2(example(), mask=torch.ones(4).bool())
+    with pytest.raises(TypeError, match="logits must be a tensor, got list"):
+        logit_l2([[0.0, 1.0]])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"logits must have shape \[\.\.\., V\]"):
+        logit_l2(torch.tensor(0.0))
     with pytest.raises(ValueError, match=r"weight must be broadcastable to \(3,\)"):
         logit_l2(example(), weight=torch.ones(2))
+    with pytest.raises(TypeError, match=r"weight must be .* real numbers, got torch\.bool"):
+        logit_l2(example(), weight=torch.ones(3).bool())
     with pytest.raises(TypeError, match="mask must be"):
         logit_l2(example(), mask=torch.ones(3))

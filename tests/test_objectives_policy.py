@@ -223,6 +223,14 @@ def test_misuse_is_refused_by_name() -> None:
         cispo(held, one, torch.ones(4, 2, 3))
     with pytest.raises(TypeError, match="weight must be a tensor, got float"):
         reinforce(held, 1.0)  # type: ignore[arg-type]
+    yes = torch.ones(2, 3).bool()
+    for loss in (ppo, cispo, dapo, gspo):
+        with pytest.raises(TypeError, match=r"advantage must be .* real numbers, got torch\.bool"):
+            loss(held, yes[:, 0] if loss is gspo else yes, one)
+        with pytest.raises(TypeError, match=r"old_logp must be .* real numbers, got torch\.bool"):
+            loss(held, one[:, 0] if loss is gspo else one, yes)
+    with pytest.raises(TypeError, match=r"weight must be .* real numbers, got torch\.bool"):
+        reinforce(held, yes)
     with pytest.raises(TypeError, match=r"stats must be a TokenStats, .* got Tensor"):
         dapo(one, one, one)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'stats must hold logp, got None: .*outputs=\("logp",\)'):

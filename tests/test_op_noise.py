@@ -1,4 +1,4 @@
-"""One door of randomness for all ops that draw."""
+"""One door of randomness for all that draws, ops and distributions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ DRAWS: dict[str, Callable[..., Any]] = {
     "sample": lambda z, **options: pgest.sample(z, **options).tokens,
     "gumbel_softmax": pgest.gumbel_softmax,
     "sample_bits": pgest.sample_bits,
+    "Bernoulli": lambda z, **options: pgest.Bernoulli(z).sample(**options),
+    "Categorical": lambda z, **options: pgest.Categorical(z).sample(**options),
+    "relaxed": lambda z, **options: pgest.OneHotCategorical(z).relaxed(**options),
 }
 draws = pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 

@@ -67,8 +67,10 @@ def test_torch_func_agrees_with_autograd(op: Op) -> None:
     plain = tuple(t.detach() for t in differentiable(x))
     grads = torch.func.grad(loss, argnums=0)(plain[0], x.tokens, *plain[1:])
     torch.testing.assert_close(grads, gradients(op.run(x), x)[0])
-    per_row = torch.vmap(torch.func.grad(loss))(plain[0], x.tokens, *plain[1:])
-    assert per_row.shape == plain[0].shape
+    values = (plain[0], x.tokens, *plain[1:])
+    per_row = torch.vmap(torch.func.grad(loss))(*values)
+    one_by_one = [torch.func.grad(loss)(*row) for row in zip(*values, strict=True)]
+    torch.testing.assert_close(per_row, torch.stack(one_by_one))
 
     def define(logits: Tensor) -> Tensor:
         return weighted(op.define(Inputs(logits, x.tokens, plain[1:])))

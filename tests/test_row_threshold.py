@@ -186,6 +186,17 @@ def test_transforms_and_compile() -> None:
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(logits, temperature), expected)
+    biases = torch.stack([torch.zeros(40), torch.linspace(-5, 5, 40), torch.linspace(3, 0, 40)])
+
+    def by_bias(logits: Tensor, bias: Tensor) -> Tensor:
+        return pgest.row_threshold(logits, top_p=0.8, bias=bias, softcap=6.0)
+
+    for i, found in enumerate(torch.vmap(by_bias)(logits, biases)):
+        assert torch.equal(found, by_bias(logits[i], biases[i]))
+    for shared, bias in zip(torch.vmap(by_bias, (None, 0))(logits, biases), biases, strict=True):
+        assert torch.equal(shared, by_bias(logits, bias))
+    half = torch.vmap(by_bias)(logits.bfloat16(), biases)
+    assert torch.equal(half[1], by_bias(logits[1].bfloat16(), biases[1]))
     assert not run(logits.requires_grad_(), temperature).requires_grad
     args = (logits.detach(), None, 0.0, temperature.double(), None, 9, 0.8, 0.0)
     torch.library.opcheck(torch.ops.pgest.row_threshold.default, args)

@@ -76,6 +76,31 @@ def test_restrictions(method: str) -> None:
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_threshold_is_the_restriction_that_it_came_from(method: str, dtype: torch.dtype) -> None:
+    logits, s = example(2100).to(dtype), 6
+    limits: dict[str, Any] = {"top_k": 40, "top_p": 0.9}
+    shape: dict[str, Any] = {"temperature": 0.7, "bias": torch.linspace(-1, 1, 2100), "softcap": 5}
+    options: dict[str, Any] = {**shape, "method": method, "noise": noise(method, s)}
+    options["outputs"] = ("logp", "entropy")
+    expected = pgest.sample(logits, s, **limits, **options)
+    tau = pgest.row_threshold(logits, **limits, **shape)
+    drawn = pgest.sample(logits, s, threshold=tau, **options)
+    for x, y in zip(drawn, expected, strict=True):
+        assert x is y is None or torch.equal(x, y)  # type: ignore[arg-type]
+
+
+def test_a_number_restricts_every_row() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0], [0.0, 1.0, -3.0]])
+    drawn = pgest.sample(logits, 50, threshold=1)
+    assert set(drawn.tokens[:, 0].tolist()) == {1, 2}
+    assert drawn.tokens[:, 1].eq(1).all()
+    assert drawn.threshold is not None
+    assert drawn.threshold.tolist() == [1.0, 1.0]
+    assert pgest.sample(logits).threshold is None
+
+
 def test_impossible_tokens_are_never_drawn() -> None:
     edges = [0.0, 2**-53, 1 - 2**-53, 0.5, 1 / 3, 2 / 3]
     u = torch.tensor(edges, dtype=torch.float64)
@@ -214,6 +239,20 @@ def test_a_bias_for_each_element_of_vmap() -> None:
     found = torch.vmap(run, in_dims=(0, 1, 0), out_dims=1)(logits, u, bias)
     each = [run(logits[i], u[:, i], bias[i]) for i in range(4)]
     assert torch.equal(found, torch.stack(each, 1))
+
+
+def test_a_threshold_for_each_element_of_vmap() -> None:
+    logits, u, tau = example(), noise("independent", 2), torch.linspace(-1, 1, 12).view(BATCH)
+
+    def run(logits: Tensor, u: Tensor, tau: Tensor) -> Tensor:
+        return pgest.sample(logits, 2, noise=u, threshold=tau).tokens
+
+    found = torch.vmap(run, in_dims=(0, 1, 0), out_dims=1)(logits, u, tau)
+    assert torch.equal(found, run(logits, u, tau))
+    tau = tau - 2
+    shared = torch.vmap(run, in_dims=(None, None, 0))(logits, u, tau)
+    each = [run(logits, u, t) for t in tau]
+    assert torch.equal(shared, torch.stack(each))
 
 
 def test_compiled_code_draws_from_the_default_generator() -> None:

@@ -81,12 +81,13 @@ PGEST_INLINE Refusal refuse_tokens(const TokenStatsInput& in, int64_t row, int64
   return {};
 }
 
-// p_k r_k of one of the row's value_tokens.
+// p_k r_k of one of the row's value_tokens; of an impossible one 0, whatever r_k.
 template <class T>
 PGEST_INLINE double value_term(const TokenStatsInput& in, const PairRow<T>& row, int64_t at,
                                const RowState& state, double temperature) {
-  const double p = std::exp(token_logp(row.token(in.value_tokens[at]), state, temperature));
-  return p == 0 ? 0 : p * static_cast<const Acc<T>*>(in.values)[at];
+  const double v = row.token(in.value_tokens[at]);
+  if (v == -std::numeric_limits<double>::infinity()) return 0;
+  return std::exp(token_logp(v, state, temperature)) * static_cast<const Acc<T>*>(in.values)[at];
 }
 
 }  // namespace pgest

@@ -70,7 +70,7 @@ PGEST_INLINE double block_value(const A* x, const A* r, int64_t n, A pivot, A bi
   for (int64_t i = 0; i < n; ++i) {
     const A e = exp2_fast(clamp_bits((x[i] - pivot) * bits, lowest));
     const A term = e * r[i];
-    sum += e == 0 ? 0 : term;
+    sum += x[i] == -std::numeric_limits<A>::infinity() ? 0 : term;
   }
   return sum;
 }
@@ -244,11 +244,13 @@ PGEST_CLONES Refusal full_forward_rows(const TokenStatsForward& args, int64_t be
     if (possible<Acc<T>>(sums.q_alone, sums.q.pivot, bits)) sums.reverse_kl -= kNone;
     PairState state{finish(sums.p)};
     if (args.out[kKl] || args.out[kReverseKl]) state = finish(sums);
-    if (args.out[kValue] && !in.value_tokens) state.value = found.sums.value / found.sums.p.s0;
+    if (args.out[kValue] && !in.value_tokens)
+      state.value = reward_of(found.sums.value) / found.sums.p.s0;
     if (args.out[kValue] && in.value_tokens) {
-      state.value = state.p.log_s0 * 0;  // NaN for a row that has no probabilities
+      double sum = state.p.log_s0 * 0;  // NaN for a row that has no probabilities
       for (int64_t k = 0; k < in.num_values; ++k)
-        state.value += value_term(in, row, r * in.num_values + k, state.p, temperature);
+        sum += value_term(in, row, r * in.num_values + k, state.p, temperature);
+      state.value = reward_of(sum);
     }
     for (int64_t s = 0; s < in.num_samples; ++s) {
       const int64_t at = s * in.num_rows + r;

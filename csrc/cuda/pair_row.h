@@ -96,12 +96,13 @@ __device__ void refuse_tokens(const TokenStatsInput& in, int64_t row, int64_t nu
   }
 }
 
-// p_k r_k of one of the row's value_tokens.
+// p_k r_k of one of the row's value_tokens; of an impossible one 0, whatever r_k.
 template <class T>
 __device__ double value_term(const TokenStatsInput& in, const PairRow<T>& row, int64_t at,
                              const RowState& state, double temperature) {
-  const double p = exp(token_logp(row.policy.of(in.value_tokens[at]), state, temperature));
-  return p == 0 ? 0 : p * static_cast<const Acc<T>*>(in.values)[at];
+  const double v = row.policy.of(in.value_tokens[at]);
+  if (v == -kInfinity<double>) return 0;
+  return exp(token_logp(v, state, temperature)) * static_cast<const Acc<T>*>(in.values)[at];
 }
 
 }  // namespace pgest::cuda

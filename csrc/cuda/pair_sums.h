@@ -62,7 +62,7 @@ struct PairRunning {
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
       const A e = exp2_fast((x[i] - base) * bits);
-      value += e == 0 ? 0 : e * r[i];
+      value += x[i] == -kInfinity<A> ? 0 : e * r[i];
     }
   }
 
@@ -82,7 +82,7 @@ struct PairRunning {
     const A shift = p.shift_to(pivot, bits), q_shift = q.shift_to(q_pivot, bits);
     kl = moved(kl, p.s0, shift, shift - q_shift);
     reverse_kl = moved(reverse_kl, q.s0, q_shift, q_shift - shift);
-    value = moved(value, p.s0, shift, A(0));
+    value *= exp2(shift);  // as in pair.h
     p.raise(pivot, bits);
     q.raise(q_pivot, bits);
   }

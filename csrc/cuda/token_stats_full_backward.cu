@@ -15,13 +15,14 @@ template <bool kReference, class A>
 __device__ __forceinline__ A gradient_of(A x, A y, A r, const PairGradient<A>& c) {
   const A exact = (x - c.p.pivot) * c.p.bits + c.p.offset, l = at_least(lowest_bits<A>(), exact);
   const A p = exp2_fast(exact);
-  A inner = c.p.slope * l + c.p.base;
-  if (c.value != 0) inner += c.value * r;
-  if constexpr (!kReference) return p == 0 ? 0 : p * inner;
-  const A lq = (y - c.q_pivot) * c.p.bits + c.q_offset;
-  if (c.kl != 0) inner += c.kl * (l - lq);
-  A g = p == 0 ? 0 : p * inner;
-  if (c.reverse_kl != 0) g -= c.reverse_kl * exp2_fast(lq);
+  A inner = c.p.slope * l + c.p.base, g = p * inner;
+  if (kReference && (c.kl != 0 || c.reverse_kl != 0)) {
+    const A lq = (y - c.q_pivot) * c.p.bits + c.q_offset;
+    if (c.kl != 0) inner += c.kl * (l - lq);
+    g = p == 0 ? 0 : p * inner;
+    if (c.reverse_kl != 0) g -= c.reverse_kl * exp2_fast(lq);
+  }
+  if (c.value != 0) g += p == 0 ? 0 : c.value * p * r;
   return g;
 }
 

@@ -107,7 +107,7 @@ __device__ PairState state_of(PairSums sums, double bits) {
     if (possible<A>(sums.q_alone, sums.q.pivot, bits)) sums.reverse_kl += kInfinity<double>;
     state = finish(sums);
   }
-  state.value = sums.value / sums.p.s0;
+  state.value = reward_of(sums.value) / sums.p.s0;
   return state;
 }
 
@@ -115,10 +115,10 @@ __device__ PairState state_of(PairSums sums, double bits) {
 template <class Team, class T>
 __device__ double value_of_tokens(const TokenStatsInput& in, int64_t r, const PairRow<T>& row,
                                   const RowState& state, double temperature) {
-  double value = 0;
+  double sum = 0;
   for (int64_t k = Team::rank(); k < in.num_values; k += Team::size())
-    value += value_term(in, row, r * in.num_values + k, state, temperature);
-  return sum_of<Team>(value) + state.log_s0 * 0;
+    sum += value_term(in, row, r * in.num_values + k, state, temperature);
+  return reward_of(sum_of<Team>(sum) + state.log_s0 * 0);
 }
 
 template <class T>

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 
 
 def floating(name: str, value: Any) -> None:
@@ -19,8 +19,7 @@ def floating(name: str, value: Any) -> None:
 
 def size_along(name: str, value: Tensor, dim: Any, of: str) -> int:
     """How many there are along a dimension that exists."""
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"dim must be an integer, got {type(dim).__name__}")
+    dim = scalars.integer("dim", dim)
     if value.dim() == 0:
         raise ValueError(f"{name} must have a dimension of {of}, got a scalar")
     if not -value.dim() <= dim < value.dim():
@@ -64,11 +63,10 @@ def group_ids(groups: Any, like: Tensor, size: int) -> Tensor:
 
 def number(name: str, value: Any, low: float, high: float) -> float:
     """A number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not low <= value <= high:
+    x = scalars.number(name, value)
+    if not low <= x <= high:
         raise ValueError(f"{name} must be in [{low}, {high}], got {value}")
-    return float(value)
+    return x
 
 
 def _beside(name: str, value: Tensor, like: Tensor) -> Tensor:

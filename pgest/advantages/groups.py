@@ -15,6 +15,9 @@ def leave_one_out(
 ) -> Tensor:
     """Return each sample's reward minus the mean reward of the other samples of its group.
 
+    Samples lie along dimension 0: rewards [B, S], S samples of each of B prompts, are
+    `leave_one_out(reward, dim=1)`.
+
         weight[s] = reward[s] - sum over r != s of reward[r] / (S - 1),   S the size of the group
 
     The baseline of a sample does not depend on that sample, so the mean over S of
@@ -22,7 +25,7 @@ def leave_one_out(
 
     Args:
         reward: `[S, ...]`, floating point, of independent samples of one distribution.
-        dim: the dimension of the samples.
+        dim: the dimension of the samples: 0 for [S, B], 1 for [B, S].
         groups: integers `[S]`, any and in any order: samples with the same number are of one
             distribution. Without it all along `dim` are.
         mask: bool like `reward`, True counts. What is masked is not read and has weight 0.
@@ -64,6 +67,9 @@ def group_normalised(
 ) -> Tensor:
     """Return each sample's reward, centred and scaled within its group: GRPO's advantage.
 
+    Samples lie along dimension 0: rewards [B, S], S samples of each of B prompts, are
+    `group_normalised(reward, dim=1)`.
+
         weight[s] = (reward[s] - baseline[s]) / (std + eps)
 
     What it does to the gradient that `leave_one_out` estimates without bias, S samples a group:
@@ -102,7 +108,7 @@ def group_normalised(
     _one_of("baseline", baseline, ("mean", "leave_one_out"))
     _one_of("scale", scale, ("std", "none"))
     _one_of("correction", correction, (0, 1))
-    checks.number("eps", eps, 0, torch.inf)
+    eps = checks.number("eps", eps, 0, torch.inf)
     group = _Groups(reward, dim, groups, mask)
     centred = group.centred()
     weight = centred if baseline == "mean" else group.against_others(centred)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pgest.ops import noise as noises
+from pgest.ops import scalars
 from pgest.reference import statistics_dtype
 
 
@@ -25,8 +27,7 @@ class Distribution(ABC):
     from_torch = False  # whether it stands for an object of torch.distributions
 
     def __init__(self, logits: Tensor, event_dims: int, variables: torch.Size) -> None:
-        if isinstance(event_dims, bool) or not isinstance(event_dims, int):
-            raise TypeError(f"event_dims must be an integer, got {type(event_dims).__name__}")
+        event_dims = scalars.integer("event_dims", event_dims)
         if not 0 <= event_dims <= len(variables):
             raise ValueError(
                 f"event_dims must be between 0 and {len(variables)}, the number of dimensions of "
@@ -156,17 +157,9 @@ def uniform(
         came = type(sample_shape).__name__
         raise TypeError(f"sample_shape must be a sequence of integers, got {came}{hint}")
     shape = torch.Size((*sample_shape, *shape))
+    noise = noises.given(shape, like, generator, noise)
     if noise is None:
-        if generator is not None and torch.compiler.is_compiling():
-            raise ValueError("generator is for eager code: compiled code passes noise=")
         return torch.rand(shape, dtype=dtype, device=like.device, generator=generator)
-    if generator is not None:
-        raise ValueError("noise and generator exclude each other: got both")
-    if not isinstance(noise, Tensor) or not noise.is_floating_point():
-        came = noise.dtype if isinstance(noise, Tensor) else type(noise).__name__
-        raise TypeError(f"noise must be a floating-point tensor of uniforms in [0, 1), got {came}")
-    if noise.shape != shape:
-        raise ValueError(f"noise must have shape {tuple(shape)}, got {tuple(noise.shape)}")
     if not readable(noise):
         return noise.clamp(0, 1 - torch.finfo(noise.dtype).eps / 2)
     if noise.numel():

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgest.ops import TokenStats, checks
+from pgest.ops import TokenStats, checks, scalars
 
 
 def token_stats_only(stats: Any) -> None:
@@ -27,6 +27,14 @@ def statistic(stats: Any, name: Literal["logp", "entropy", "lse"]) -> Tensor:
     return found
 
 
+def numbers(name: str, value: Any, shape: torch.Size, each: str = "token") -> Tensor:
+    """A row to calculate with: of real numbers."""
+    checks.tensor(name, value)
+    if value.dtype == torch.bool or value.is_complex():
+        raise TypeError(f"{name} must be a tensor of real numbers, got {value.dtype}")
+    return row(name, value, shape, each)
+
+
 def row(name: str, value: Any, shape: torch.Size, each: str = "token") -> Tensor:
     """A tensor that broadcasts to the tokens, at their shape."""
     checks.tensor(name, value)
@@ -41,8 +49,7 @@ def row(name: str, value: Any, shape: torch.Size, each: str = "token") -> Tensor
 
 def bound(name: str, value: Any, low: float, high: float = float("inf")) -> float:
     """A number in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not low <= value <= high:
+    x = scalars.number(name, value)
+    if not low <= x <= high:
         raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
-    return float(value)
+    return x

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pgest.objectives.arguments import row, statistic
+from pgest.objectives.arguments import numbers, statistic
 from pgest.ops import TokenStats
 
 
@@ -44,7 +44,7 @@ def k1(stats: TokenStats, reference_logp: Tensor) -> Tensor:
         tensor([2.])
     """
     logp = statistic(stats, "logp")
-    return logp - row("reference_logp", reference_logp, logp.shape)
+    return logp - numbers("reference_logp", reference_logp, logp.shape)
 
 
 def k2(stats: TokenStats, reference_logp: Tensor) -> Tensor:
@@ -134,10 +134,10 @@ def kl_penalty(
     if value not in _VALUES:
         raise ValueError(f"value must be one of {tuple(_VALUES)}, got {value!r}")
     logp = statistic(stats, "logp")
-    reference = row("reference_logp", reference_logp, logp.shape).detach()
+    reference = numbers("reference_logp", reference_logp, logp.shape).detach()
     ratio: Any = 1.0
     if old_logp is not None:
-        ratio = (logp - row("old_logp", old_logp, logp.shape)).exp().detach()
+        ratio = (logp - numbers("old_logp", old_logp, logp.shape)).exp().detach()
         possible = logp != -torch.inf  # 0 log 0 is 0
         logp, reference = torch.where(possible, logp, 0.0), torch.where(possible, reference, 0.0)
     fixed = TokenStats(logp=logp.detach())

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pgest.objectives.arguments import row, token_stats_only
+from pgest.objectives.arguments import numbers, row, token_stats_only
 from pgest.objectives.policy import reinforce
 from pgest.objectives.regularisers import entropy_loss
-from pgest.ops import TokenStats, checks, token_stats
+from pgest.ops import TokenStats, checks, scalars, token_stats
 
 
 def total(
@@ -123,6 +123,8 @@ def reinforce_loss(
         >>> logits.grad[0].tolist()
         [-0.75, 0.25, 0.25, 0.25]
     """
+    if not isinstance(entropy_coef, Tensor):
+        entropy_coef = scalars.number("entropy_coef", entropy_coef)
     outputs = ("logp", "entropy") if entropy_coef else ("logp",)
     keep = _token_mask(mask, tokens, logits)
     rows = keep
@@ -130,7 +132,7 @@ def reinforce_loss(
         rows = keep.any(0)
         tokens = torch.where(keep, tokens, 0)
     stats = token_stats(logits, tokens, outputs=outputs, temperature=temperature, mask=rows)
-    weight = row("weight", weight, tokens.shape)
+    weight = numbers("weight", weight, tokens.shape)
 
     def objective(stats: TokenStats, weight: Tensor) -> Tensor:
         loss = reinforce(stats, weight)
@@ -162,7 +164,7 @@ def logit_l2(
         A scalar in the dtype of the logits.
 
     Raises:
-        ValueError, TypeError: for a weight, normalizer or mask that does not fit.
+        ValueError, TypeError: for logits, a weight, normalizer or mask that does not fit.
 
     Memory: one copy of the logits.
 
@@ -170,6 +172,7 @@ def logit_l2(
         >>> logit_l2(torch.tensor([[3.0, -3.0], [0.0, 1.0]]))
         tensor(9.5000)
     """
+    checks.logits(logits)
     shape = logits.shape[:-1]
     if mask is not None:
         checks.boolean(mask)
@@ -178,7 +181,7 @@ def logit_l2(
         logits = torch.where(mask.unsqueeze(-1), logits, 0.0)
     rows = torch.where(logits == -torch.inf, 0.0, logits).square().mean(-1)
     if weight is not None:
-        rows = rows * row("weight", weight, shape)
+        rows = rows * numbers("weight", weight, shape)
     return _over(rows.sum(), normalizer, shape, mask)
 
 
@@ -186,7 +189,7 @@ def _over(
     total: Tensor, normalizer: float | Tensor, shape: torch.Size, mask: Tensor | None
 ) -> Tensor:
     """A sum over its normalizer, in its own dtype; 0 for nothing over 0."""
-    by = checks.normalizer(normalizer)
+    by = scalars.normalizer(normalizer)
     if isinstance(by, Tensor):
         by = by.to(total.device)
         nothing = shape.numel() == 0 if mask is None else ~mask.any()

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pgest.objectives.arguments import bound, row, statistic
+from pgest.objectives.arguments import bound, numbers, row, statistic
 from pgest.ops import TokenStats, checks
 
 
@@ -37,7 +37,7 @@ def reinforce(stats: TokenStats, weight: Tensor) -> Tensor:
         tensor([0.5000, 1.0000])
     """
     logp = statistic(stats, "logp")
-    weight = row("weight", weight, logp.shape)
+    weight = numbers("weight", weight, logp.shape)
     nothing = (weight == 0) & (logp == -torch.inf)  # 0 log 0 is 0
     return -weight * torch.where(nothing, 0.0, logp)
 
@@ -85,8 +85,8 @@ def ppo(
     """
     logp = statistic(stats, "logp")
     advantage, old_logp = (
-        row("advantage", advantage, logp.shape),
-        row("old_logp", old_logp, logp.shape),
+        numbers("advantage", advantage, logp.shape),
+        numbers("old_logp", old_logp, logp.shape),
     )
     return _clipped(logp - old_logp, advantage, clip_low, clip_high, dual_clip)
 
@@ -149,8 +149,8 @@ def cispo(
     """
     logp = statistic(stats, "logp")
     advantage, old_logp = (
-        row("advantage", advantage, logp.shape),
-        row("old_logp", old_logp, logp.shape),
+        numbers("advantage", advantage, logp.shape),
+        numbers("old_logp", old_logp, logp.shape),
     )
     low, high = _log_bounds(clip_low, clip_high)
     ratio = (logp - old_logp).detach().clamp(low, high).exp()
@@ -199,16 +199,15 @@ def gspo(
     logp = statistic(stats, "logp")
     if logp.dim() == 0:
         raise ValueError("stats.logp must have shape [..., T], got a scalar")
-    log_ratio = logp - row("old_logp", old_logp, logp.shape)
+    log_ratio = logp - numbers("old_logp", old_logp, logp.shape)
     keep = torch.ones_like(logp, dtype=torch.bool)
     if mask is not None:
         checks.boolean(mask)
         keep = row("mask", mask, logp.shape)
     length = keep.sum(-1)
     mean = torch.where(keep, log_ratio, 0.0).sum(-1) / length.clamp_min(1)
-    loss = _clipped(
-        mean, row("advantage", advantage, mean.shape, "sequence"), clip_low, clip_high, dual_clip
-    )
+    advantage = numbers("advantage", advantage, mean.shape, "sequence")
+    loss = _clipped(mean, advantage, clip_low, clip_high, dual_clip)
     return torch.where(length > 0, loss, 0.0)
 
 
@@ -224,8 +223,7 @@ def _clipped(
     low, high = _log_bounds(clip_low, clip_high)
     ceiling = math.inf
     if dual_clip is not None:
-        bound("dual_clip", dual_clip, 1)
-        ceiling = math.log(dual_clip)
+        ceiling = math.log(bound("dual_clip", dual_clip, 1))
     worse = log_ratio.clamp(low, ceiling)
     return -advantage * torch.where(advantage >= 0, log_ratio.clamp(max=high), worse).exp()
 

@@ -6,18 +6,29 @@ Shapes and dtypes only: values are checked inside the kernel, without a synchron
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pgest.ops import scalars
 from pgest.reference import statistics_dtype
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8)
 # Temperatures for which log2(e) / T is a normal number of the dtype, as in the kernels.
 _TEMPERATURES = {torch.float32: (1e-38, 1e38), torch.float64: (1e-308, 1e307)}
+
+
+class Words(NamedTuple):
+    """What the user calls the tensor that holds the rows, and what has the vocabulary's size."""
+
+    rows: str
+    vocabulary: str
+
+
+LOGITS = Words("logits", "the last dimension of logits")
+HEAD = Words("hidden", "the first dimension of weight")
 
 
 def tensor(name: str, x: Any) -> None:
@@ -42,7 +53,9 @@ def logits(x: Any) -> None:
         raise ValueError(f"logits must have shape [..., V] with V >= 1, got {_shape(x)}")
 
 
-def tokens(x: Any, logits: Tensor, needed: bool, name: str = "tokens") -> Tensor | None:
+def tokens(
+    x: Any, logits: Tensor, needed: bool, name: str = "tokens", of: Words = LOGITS
+) -> Tensor | None:
     """Integers [...] or [S, ...] on the logits' device, as int64, or None."""
     if x is None:
         if needed:
@@ -57,10 +70,10 @@ def tokens(x: Any, logits: Tensor, needed: bool, name: str = "tokens") -> Tensor
     batch = logits.shape[:-1]
     if x.shape != batch and (x.dim() != logits.dim() or x.shape[1:] != batch):
         raise ValueError(
-            f"{name} must have shape {_shape(batch)} like logits[..., 0], or "
+            f"{name} must have shape {_shape(batch)} like {of.rows}[..., 0], or "
             f"{_samples(batch)} for S samples, got {_shape(x)}"
         )
-    _same_device(name, x, logits)
+    _same_device(name, x, logits, of)
     return x if x.dtype == torch.int64 else x.to(torch.int64)
 
 
@@ -77,39 +90,29 @@ def outputs(x: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def mask(x: Any, logits: Tensor) -> Tensor | None:
+def mask(x: Any, logits: Tensor, of: Words = LOGITS) -> Tensor | None:
     """Bool [...], one entry a row."""
     if x is None:
         return None
     boolean(x)
     if x.shape != logits.shape[:-1]:
         raise ValueError(
-            f"mask must have shape {_shape(logits.shape[:-1])} like logits[..., 0], got {_shape(x)}"
+            f"mask must have shape {_shape(logits.shape[:-1])} like {of.rows}[..., 0], "
+            f"got {_shape(x)}"
         )
-    _same_device("mask", x, logits)
+    _same_device("mask", x, logits, of)
     return x
 
 
-def threshold(x: Any, logits: Tensor) -> Tensor | None:
+def threshold(x: Any, logits: Tensor, of: Words = LOGITS) -> Tensor | None:
     """A number or a tensor without a gradient, as float64 expanded to one entry a row."""
     if x is None:
         return None
-    if isinstance(x, bool) or not isinstance(x, Tensor | Real):
-        raise TypeError(f"threshold must be a number or a tensor, got {type(x).__name__}")
     if not isinstance(x, Tensor):
-        x = torch.full((), float(x), dtype=torch.float64, device=logits.device)
-    if not x.dtype.is_floating_point:
-        raise TypeError(f"threshold must be a floating-point tensor, got {x.dtype}")
+        value = scalars.number("threshold", x, or_tensor=True)
+        x = torch.full((), value, dtype=torch.float64, device=logits.device)
     _constant("threshold", x)
-    _same_device("threshold", x, logits)
-    batch = logits.shape[:-1]
-    try:
-        return x.to(torch.float64).expand(batch)
-    except RuntimeError:
-        raise ValueError(
-            f"threshold must be a number or broadcastable to {_shape(batch)} like "
-            f"logits[..., 0], got shape {_shape(x)}"
-        ) from None
+    return _of_rows("threshold", x, logits, of)
 
 
 def reference_logits(x: Any, logits: Tensor) -> Tensor:
@@ -161,25 +164,15 @@ def values(x: Any, tokens: Any, logits: Tensor) -> tuple[Tensor, Tensor | None]:
     return x.to(statistics), tokens.to(torch.int64)
 
 
-def temperature(x: Any, logits: Tensor, name: str = "temperature") -> Tensor | None:
+def temperature(
+    x: Any, logits: Tensor, name: str = "temperature", of: Words = LOGITS
+) -> Tensor | None:
     """None for the number 1, else float64 expanded to one entry a row."""
     if type(x) is float and x == 1:  # first: tiny inputs feel what follows
         return None
-    batch = logits.shape[:-1]
     if isinstance(x, Tensor):
-        if not x.dtype.is_floating_point:
-            raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
-        _same_device(name, x, logits)
-        try:
-            return x.to(torch.float64).expand(batch)
-        except RuntimeError:
-            raise ValueError(
-                f"{name} must be a number or broadcastable to {_shape(batch)} like "
-                f"logits[..., 0], got shape {_shape(x)}"
-            ) from None
-    if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"{name} must be a number or a tensor, got {type(x).__name__}")
-    value = float(x)
+        return _of_rows(name, x, logits, of)
+    value = scalars.number(name, x, or_tensor=True)
     if not 0 < value < float("inf"):
         raise ValueError(f"{name} must be positive and finite, got {x}")
     dtype = statistics_dtype(logits)
@@ -188,7 +181,23 @@ def temperature(x: Any, logits: Tensor, name: str = "temperature") -> Tensor | N
         raise ValueError(f"{name} must be {_range(dtype)}, got {x}")
     if value == 1:
         return None
-    return torch.full((), value, dtype=torch.float64, device=logits.device).expand(batch)
+    full = torch.full((), value, dtype=torch.float64, device=logits.device)
+    return full.expand(logits.shape[:-1])
+
+
+def _of_rows(name: str, x: Tensor, logits: Tensor, of: Words) -> Tensor:
+    """A tensor as float64 expanded to one entry a row."""
+    if not x.dtype.is_floating_point:
+        raise TypeError(f"{name} must be a floating-point tensor, got {x.dtype}")
+    _same_device(name, x, logits, of)
+    batch = logits.shape[:-1]
+    try:
+        return x.to(torch.float64).expand(batch)
+    except RuntimeError:
+        raise ValueError(
+            f"{name} must be a number or broadcastable to {_shape(batch)} like "
+            f"{of.rows}[..., 0], got shape {_shape(x)}"
+        ) from None
 
 
 def temperature_values(
@@ -218,38 +227,25 @@ def _range(dtype: torch.dtype) -> str:
     return f"from {least} to {most} for {str(dtype).removeprefix('torch.')} statistics"
 
 
-def bias(x: Any, logits: Tensor) -> Tensor | None:
+def bias(x: Any, logits: Tensor, name: str = "bias", of: Words = LOGITS) -> Tensor | None:
     """Floating point [V], in the dtype of the statistics."""
     if x is None:
         return None
     if not isinstance(x, Tensor) or not x.is_floating_point():
         came = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"bias must be a floating-point tensor, got {came}")
+        raise TypeError(f"{name} must be a floating-point tensor, got {came}")
     if x.shape != logits.shape[-1:]:
         raise ValueError(
-            f"bias must have shape {_shape(logits.shape[-1:])} like the last dimension of logits, "
+            f"{name} must have shape {_shape(logits.shape[-1:])} like {of.vocabulary}, "
             f"got {_shape(x)}"
         )
-    _same_device("bias", x, logits)
+    _same_device(name, x, logits, of)
     return x.to(statistics_dtype(logits))
 
 
-def softcap(x: Any) -> float:
-    """0 for None, else a positive number."""
-    if x is None:
-        return 0.0
-    if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"softcap must be a number, got {type(x).__name__}")
-    if not 0 < float(x) < float("inf"):
-        raise ValueError(f"softcap must be positive and finite, got {x}")
-    if not 1e-37 <= float(x) <= 1e37:  # it and its reciprocal are normal numbers in float32
-        raise ValueError(f"softcap must be from 1e-37 to 1e+37, got {x}")
-    return float(x)
-
-
-def _same_device(name: str, x: Tensor, logits: Tensor) -> None:
+def _same_device(name: str, x: Tensor, logits: Tensor, of: Words = LOGITS) -> None:
     if x.device != logits.device:
-        raise ValueError(f"{name} must be on {logits.device} like logits, got {x.device}")
+        raise ValueError(f"{name} must be on {logits.device} like {of.rows}, got {x.device}")
 
 
 def _shape(x: Tensor | torch.Size) -> str:
@@ -267,23 +263,3 @@ def _samples(batch: torch.Size) -> str:
 
 def _columns(batch: torch.Size) -> str:
     return "(" + ", ".join([*map(str, batch), "K"]) + ")"
-
-
-def normalizer(x: Any) -> float | Tensor:
-    """What a sum is divided by: a number that is not 0, or one without a gradient in float64."""
-    if isinstance(x, Tensor):
-        if x.numel() != 1 or x.is_complex():
-            raise ValueError(
-                f"normalizer must be a number or a tensor of one element, got {x.dtype} of shape "
-                f"{_shape(x)}"
-            )
-        _constant("normalizer", x)
-        return x.to(torch.float64).reshape(())
-    if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"normalizer must be a number or a tensor, got {type(x).__name__}")
-    if x == 0:
-        raise ValueError(
-            "normalizer must not be the number 0; as a tensor (mask.sum()) it may be 0 where "
-            "nothing counts"
-        )
-    return float(x)

@@ -13,19 +13,30 @@ from torch.autograd import Function, forward_ad
 Rule = Callable[..., Any]
 
 
-def front(x: Any, dim: int | None, size: int) -> Any:
-    """An argument with vmap's batch dimension first.
+def front(x: Any, dim: int | None, size: int, at: int = 0) -> Any:
+    """An argument with vmap's batch dimension first, or at `at`.
 
     One that has none is expanded with stride 0, which the kernels read without a copy.
     """
     if not isinstance(x, Tensor):
         return x
-    return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
+    if dim is not None:
+        return x.movedim(dim, at)
+    return x.unsqueeze(at).expand(*x.shape[:at], size, *x.shape[at:])
 
 
 def fronts(info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
     """All arguments with vmap's batch dimension first."""
     return [front(x, dim, info.batch_size) for x, dim in zip(args, in_dims, strict=True)]
+
+
+def biased(logits: Tensor, bias: Tensor) -> Tensor:
+    """Logits [batch, ..., V] with a bias [batch, V] of its own for each element of vmap's batch.
+
+    The ops' bias is one for all rows. The sum is the one that they would make, in its dtype.
+    """
+    rows = [None] * (logits.dim() - 2)
+    return logits.to(bias.dtype) + bias[(slice(None), *rows)]
 
 
 def one_by_one(apply: Rule, info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> Any:
@@ -41,12 +52,12 @@ def one_by_one(apply: Rule, info: Any, in_dims: Sequence[int | None], args: Sequ
 
 def pull_back(
     closed_form: Rule, args: Sequence[Any], wanted: Sequence[int], cotangents: Sequence[Any]
-) -> list[Tensor | None]:
+) -> list[Any]:
     """Gradients of a backward in closed form for its arguments at `wanted`: the second order.
 
     Outputs without a cotangent do not count. The list has an entry for each of `args`.
     """
-    results: list[Tensor | None] = [None] * len(args)
+    results: list[Any] = [None] * len(args)
     wanted = [i for i in wanted if args[i] is not None]
     given = [i for i, v in enumerate(cotangents) if v is not None]
     if not given:
@@ -66,22 +77,30 @@ def pull_back(
     return results
 
 
-def entry(bare: Rule, function: type[Function], eager: type[Function], *leaves: Any) -> Rule:
+def entry(
+    bare: Rule, function: type[Function], eager: type[Function], *leaves: Tensor | None
+) -> Rule:
     """The cheapest way into an op that keeps every promise: without a gradient the bare op.
 
     Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
-    Function, because that refuses it and the bare op would not.
+    Function, because that refuses it and the bare op would not. `leaves`: what may need a gradient.
     """
     if torch.compiler.is_compiling():
         return bare
-    needs = any(isinstance(x, Tensor) and x.requires_grad for x in leaves)
-    if not (needs and torch.is_grad_enabled()) and forward_ad._current_level < 0:
+    if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and _any_needs(leaves)):
         return bare
     return function.apply if torch._C._are_functorch_transforms_active() else eager.apply
 
 
+def _any_needs(leaves: tuple[Tensor | None, ...]) -> bool:
+    needs = False
+    for x in leaves:  # without a generator, which tiny inputs would feel
+        needs = needs or (x is not None and x.requires_grad)
+    return needs
+
+
 def eager_of(function: Any) -> Any:
-    """A Function outside torch.func: without setup_context a call costs a third."""
+    """A Function outside torch.func: without setup_context a call costs a third less."""
 
     def forward(ctx: Any, *args: Any) -> Any:
         output = function.forward(*args)

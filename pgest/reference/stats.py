@@ -78,7 +78,7 @@ def token_stats(given: StatsInput) -> Stats:
         log_q = _scaled_reference(x)[0].log_softmax(-1)
         kl, reverse_kl = _divergence(log_p, log_q), _divergence(log_q, log_p)
     if x.values is not None:
-        value = torch.where(p == 0, 0.0, p * _dense_values(x, p)).sum(-1)
+        value = (p * _rewards(x, u)).sum(-1)
     v = rows.values(x.logits, x.bias, x.softcap, x.threshold)
     stats = Stats(
         logp=None if x.tokens is None else _gather(log_p, x.tokens),
@@ -122,7 +122,7 @@ def token_stats_backward(given: StatsInput, grads: StatsGrads) -> tuple[Tensor, 
     if grads.entropy is not None:
         c = c - grads.entropy[..., None] * torch.where(p == 0, 0.0, log_p)
     if grads.value is not None:
-        c = c + grads.value[..., None] * torch.where(p == 0, 0.0, _dense_values(x, p))
+        c = c + grads.value[..., None] * _rewards(x, u)
     if grads.lse is not None:
         du = du + grads.lse[..., None] * p
     if grads.kl is not None or grads.reverse_kl is not None:
@@ -206,13 +206,17 @@ def _divergence(log_a: Tensor, log_b: Tensor) -> Tensor:
     return (a * torch.where(a == 0, 0.0, log_a - log_b)).sum(-1)
 
 
-def _dense_values(x: StatsInput, like: Tensor) -> Tensor:
-    """Rewards [..., V]: those of value_tokens add up, all others are 0."""
+def _rewards(x: StatsInput, u: Tensor) -> Tensor:
+    """Rewards [..., V], 0 of what is impossible; NaN in a row where one is not finite otherwise.
+
+    Those of value_tokens add up, all others are 0.
+    """
     assert x.values is not None
-    values = x.values.to(like.dtype)
-    if x.value_tokens is None:
-        return values
-    return torch.zeros_like(like).scatter_add(-1, x.value_tokens, values)
+    values = x.values.to(u.dtype)
+    if x.value_tokens is not None:
+        values = torch.zeros_like(u).scatter_add(-1, x.value_tokens, values)
+    values = torch.where(u == -torch.inf, 0.0, values)
+    return torch.where(values.isfinite().all(-1, keepdim=True), values, torch.nan)
 
 
 def _rank(v: Tensor, tokens: Tensor) -> Tensor:

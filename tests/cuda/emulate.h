@@ -84,7 +84,7 @@ inline int __popc(unsigned x) { return __builtin_popcount(x); }
 
 namespace pgest::cuda {
 
-inline void refuse(Refusal::Kind kind, int64_t row, int64_t sample) { emulated::refuse({kind, row, sample}); }
+[[noreturn]] inline void refuse(Refusal::Kind kind, int64_t row, int64_t sample) { emulated::refuse({kind, row, sample}); }
 
 // As rounded as the device's: results below the smallest normal number are 0.
 inline float exp2_fast(float x) {

@@ -81,15 +81,31 @@ void Case::fill(Random& random, int64_t row) {
 }
 
 double Case::value(int64_t row, int64_t j) const {
+  const double v = unrestricted(row, j);
+  return restricted_ && v < threshold_[row] ? -kInf : v;
+}
+
+double Case::unrestricted(int64_t row, int64_t j) const {
   double v = logit(row, j);
   if (biased_) v += exact_bias_.get(j);
-  if (softcap_ != 0 && std::isfinite(v)) v = softcap_ * std::tanh(v / softcap_);
-  return restricted_ && v < threshold_[row] ? -kInf : v;
+  return softcap_ != 0 && std::isfinite(v) ? softcap_ * std::tanh(v / softcap_) : v;
 }
 
 bool Case::regular(int64_t row) const {
   return live(row) && kinds_[row] != Kind::nan && kinds_[row] != Kind::infinite &&
-         kinds_[row] != Kind::all_impossible && !restricted_;
+         kinds_[row] != Kind::all_impossible && restriction_is_clear(row);
+}
+
+bool Case::restriction_is_clear(int64_t row) const {
+  if (!restricted_) return true;
+  const double tau = threshold_[row], near = 1e-5 * (1 + std::abs(tau));
+  bool possible = false;
+  for (int64_t j = 0; j < vocab(); ++j) {
+    const double v = unrestricted(row, j);
+    if (std::abs(v - tau) < near) return false;
+    possible = possible || v > tau;
+  }
+  return possible;
 }
 
 pgest::LogitRows Case::rows() const {

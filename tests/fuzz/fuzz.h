@@ -125,6 +125,7 @@ class Case {
   double temperature(int64_t row) const { return tempered_ ? temperature_[row] : 1; }
   bool transformed() const { return biased_ || softcap_ != 0 || restricted_; }
   bool squashed() const { return softcap_ != 0; }
+  bool restricted() const { return restricted_; }
   // Whether the row has a softmax: live, nothing NaN or +inf in it, something surely possible.
   bool regular(int64_t row) const;
 
@@ -132,6 +133,8 @@ class Case {
   void lay_out(Random& random);
   void transform(Random& random);
   void fill(Random& random, int64_t row);
+  double unrestricted(int64_t row, int64_t j) const;
+  bool restriction_is_clear(int64_t row) const;  // no rounding decides who is excluded, nor is all
 
   pgest::Rows rows_;
   int64_t num_rows_ = 1, size_ = 0;

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops import noise as noises
 from pgest.ops.bits import autograd
 from pgest.ops.rules import entry
@@ -42,7 +42,8 @@ def bit_stats(
         logits: z, [...], float32, float64, bfloat16 or float16; infinite ones are certain bits.
         bits: shaped like `logits`, or [S, ...] for S samples; bool, uint8 or the logits' dtype,
             numbers from 0 to 1 (logp is linear in each). None if `outputs` does not ask for "logp".
-        event_dims: how many trailing dimensions form one vector; 0 for bits that count alone.
+        event_dims: how many trailing dimensions form one vector; 0 for bits that count alone. The
+            default is 1, where `pgest.Bernoulli` has 0: here the last dimension is one vector.
         outputs: any of "logp", "entropy"; only these are computed.
 
     Returns:
@@ -74,7 +75,9 @@ def bit_stats(
     """
     _check_logits(logits)
     outputs = checks.outputs(outputs, OUTPUTS)
-    scored, event = "logp" in outputs, _event(event_dims, logits)
+    event_dims = _event_dims(event_dims, logits)
+    event = math.prod(logits.shape[logits.dim() - event_dims :])
+    scored = "logp" in outputs
     samples = _check_bits(bits, logits) if scored else None
     batch = logits.shape[: logits.dim() - event_dims]
     # One dimension of bits for the kernel, which sums over it or does not.
@@ -134,7 +137,7 @@ def sample_bits(
         [1.0, 1.0, 1.0, 1.0, 1.0]
     """
     _check_logits(logits)
-    _check_num_samples(num_samples, antithetic)
+    num_samples = _count(num_samples, antithetic)
     if dtype not in (None, torch.bool, torch.uint8, logits.dtype):
         raise TypeError(f"dtype must be bool, uint8 or {logits.dtype} like logits, got {dtype}")
     draws = num_samples // 2 if antithetic else num_samples
@@ -151,16 +154,14 @@ def _check_logits(logits: Any) -> None:
         raise TypeError(f"logits must be float32, float64, bfloat16 or float16, got {logits.dtype}")
 
 
-def _event(event_dims: Any, logits: Tensor) -> int:
-    """The number of bits in one vector."""
-    if isinstance(event_dims, bool) or not isinstance(event_dims, int):
-        raise TypeError(f"event_dims must be an integer, got {type(event_dims).__name__}")
+def _event_dims(x: Any, logits: Tensor) -> int:
+    event_dims = scalars.integer("event_dims", x)
     if not 0 <= event_dims <= logits.dim():
         raise ValueError(
             f"event_dims must be between 0 and {logits.dim()} for logits {tuple(logits.shape)}, "
             f"got {event_dims}"
         )
-    return math.prod(logits.shape[logits.dim() - event_dims :])
+    return event_dims
 
 
 def _check_bits(bits: Any, logits: Tensor) -> int | None:
@@ -184,12 +185,10 @@ def _check_bits(bits: Any, logits: Tensor) -> int | None:
     return bits.shape[0]
 
 
-def _check_num_samples(num_samples: Any, antithetic: Any) -> None:
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int):
-        raise TypeError(f"num_samples must be an integer, got {type(num_samples).__name__}")
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be positive, got {num_samples}")
+def _count(x: Any, antithetic: Any) -> int:
+    num_samples = scalars.count("num_samples", x)
     if not isinstance(antithetic, bool):
         raise TypeError(f"antithetic must be a bool, got {type(antithetic).__name__}")
     if antithetic and num_samples % 2:
         raise ValueError(f"num_samples must be even for antithetic pairs, got {num_samples}")
+    return num_samples

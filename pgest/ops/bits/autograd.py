@@ -80,7 +80,7 @@ class BitStatsBackward(Function):
 
 def _inner(x: Any, dim: int | None, size: int) -> Any:
     """vmap's dimension behind that of the samples."""
-    return front(x, dim, size).movedim(0, 1) if isinstance(x, Tensor) else x
+    return front(x, dim, size, at=1)
 
 
 def _vmap_bit_stats(apply: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:

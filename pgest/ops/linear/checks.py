@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
+from pgest.ops.checks import HEAD
 from pgest.ops.linear.kernel import LinearInput
 from pgest.ops.stats.kernel import BITS, BY_TOKEN
 from pgest.ops.stats.kernel import OUTPUTS as STATS
@@ -36,23 +37,21 @@ def arguments(
     hidden, weight = head(hidden, weight)
     names = checks.outputs(outputs, OUTPUTS)
     logits = hidden.detach()[..., :1].expand(*hidden.shape[:-1], len(weight))  # for its shape
-    if chunk_rows is not None and (type(chunk_rows) is not int or chunk_rows < 1):
-        raise ValueError(f"chunk_rows must be None or an integer >= 1, got {chunk_rows!r}")
     if accumulate not in ("full", "weight"):
         raise ValueError(f'accumulate must be "full" or "weight", got {accumulate!r}')
     bits = sum({BITS[name] for name in names})
     return LinearInput(
         hidden,
         weight,
-        checks.bias(bias, logits),
-        checks.tokens(tokens, logits, needed=bool(bits & BY_TOKEN)),
-        checks.softcap(softcap),
-        checks.temperature(temperature, logits),
-        checks.threshold(threshold, logits),
-        checks.mask(mask, logits),
+        checks.bias(bias, logits, of=HEAD),
+        checks.tokens(tokens, logits, needed=bool(bits & BY_TOKEN), of=HEAD),
+        scalars.softcap(softcap),
+        checks.temperature(temperature, logits, of=HEAD),
+        checks.threshold(threshold, logits, of=HEAD),
+        checks.mask(mask, logits, of=HEAD),
         *_reference(reference, logits, "kl" in names or "reverse_kl" in names),
         bits,
-        chunk_rows,
+        None if chunk_rows is None else scalars.count("chunk_rows", chunk_rows),
         accumulate == "full",
     )
 
@@ -110,7 +109,7 @@ def _reference(
             f'"kl" or "reverse_kl", got {"None" if x is None else type(x).__name__}'
         )
     hidden, weight = head(x[0], x[1], "reference ")
-    bias = checks.bias(x[2], logits) if len(x) == 3 else None
+    bias = checks.bias(x[2], logits, "reference bias", HEAD) if len(x) == 3 else None
     if (*hidden.shape[:-1], len(weight)) != logits.shape:
         raise ValueError(
             f"reference hidden and weight must make logits {tuple(logits.shape)} like hidden and "

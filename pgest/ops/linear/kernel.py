@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pgest.ops.checks import HEAD
 from pgest.ops.library import define
 from pgest.ops.linear.gradients import Gradients, Wanted
 from pgest.ops.linear.head import Head
@@ -76,7 +77,8 @@ class Results:
     def __init__(self, x: LinearInput) -> None:
         # Refused before the products, and by the row that the caller knows.
         logits = x.like_logits()
-        check_values(StatsInput(logits, x.tokens, temperature=x.temperature, mask=x.mask))
+        given = StatsInput(logits, x.tokens, temperature=x.temperature, mask=x.mask)
+        check_values(given, of=HEAD)
         tokens = None if x.tokens is None else x.tokens.to("meta")
         like = _results_like(logits.to("meta"), tokens, x.outputs)
         self.tensors = [torch.zeros_like(result, device=logits.device) for result in like]
@@ -115,7 +117,12 @@ def _linear_token_stats_backward(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _with_gradient(rows: Rows, grads: list[Tensor | None]) -> Tensor | None:
-    """The rows [N] that are not masked and whose statistics have a gradient; None for all."""
+    """The rows [N] that are not masked and whose statistics have a gradient; None for all.
+
+    On CUDA those that are not masked: to count the others would wait for the device.
+    """
+    if rows.head.on_matrix_units:
+        return rows.mask
     live = torch.zeros(len(rows), dtype=torch.bool, device=rows.head.weight.device)
     for grad in grads:
         if grad is not None:

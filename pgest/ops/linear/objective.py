@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from pgest.ops.checks import normalizer as check_normalizer
+from pgest.ops import scalars
 from pgest.ops.checks import tensor
 from pgest.ops.linear import checks
 from pgest.ops.linear.gradients import Wanted
@@ -159,7 +159,7 @@ def linear_objective(
     )
     extras = _extras(rows, x)
     divisor = torch.as_tensor(
-        check_normalizer(normalizer), dtype=torch.float64, device=x.hidden.device
+        scalars.normalizer(normalizer), dtype=torch.float64, device=x.hidden.device
     )
     terms = Terms(
         objective,

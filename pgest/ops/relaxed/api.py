@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops import noise as noises
 from pgest.ops.relaxed import autograd
 from pgest.ops.rules import entry
@@ -169,9 +169,10 @@ def straight_through(
     return one_hot
 
 
-def _dim(dim: Any, logits: Tensor) -> int:
-    if isinstance(dim, bool) or not isinstance(dim, int):
-        raise TypeError(f"dim must be an integer, got {type(dim).__name__}")
+def _dim(x: Any, logits: Tensor) -> int:
+    dim = scalars.integer("dim", x)
+    if logits.dim() == 0:
+        raise ValueError("logits must have a dimension of entries, [..., V, ...], got shape ()")
     if not -logits.dim() <= dim < logits.dim():
         raise ValueError(
             f"dim must be in [{-logits.dim()}, {logits.dim()}) for logits {tuple(logits.shape)}, "

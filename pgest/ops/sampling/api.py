@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops.library import call
+from pgest.ops.rules import entry
 from pgest.ops.sampling.autograd import Draw, EagerDraw
 from pgest.ops.sampling.noise import shape_of, uniforms
 from pgest.ops.stats import TokenStats
-from pgest.ops.threshold import row_threshold
+from pgest.ops.stats.arguments import restriction
 from pgest.reference import METHODS
 
 OUTPUTS = ("logp", "entropy")
@@ -24,9 +24,10 @@ OUTPUTS = ("logp", "entropy")
 class Sample(NamedTuple):
     """S tokens of each row and what is known of them; None where it was not asked for.
 
-    `threshold` is what top_k, top_p and min_p came to, for these very logits: other logits, even a
-    little smaller, may leave a drawn token below it. `perturbed` is log p + Gumbel noise,
-    descending, of tokens drawn without replacement.
+    `threshold` is the restriction of each row, float64: the one given, or what top_k, top_p and
+    min_p came to, for these very logits: other logits, even a little smaller, may leave a drawn
+    token below it. `perturbed` is log p + Gumbel noise, descending, of tokens drawn without
+    replacement.
     """
 
     tokens: Tensor
@@ -50,6 +51,7 @@ def sample(
     temperature: float | Tensor = 1.0,
     bias: Tensor | None = None,
     softcap: float | None = None,
+    threshold: float | Tensor | None = None,
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
@@ -60,7 +62,7 @@ def sample(
     """Draw S tokens of each row of logits, with their log-probability, in one pass over the logits.
 
     With v = logits + bias, squashed to softcap * tanh(v / softcap), and p the softmax of v / T over
-    the tokens that top_k, top_p and min_p leave:
+    the tokens that threshold, or top_k, top_p and min_p, leave:
 
         token = the first j with p_1 + ... + p_j > u,   logp = log p_token
 
@@ -85,8 +87,10 @@ def sample(
             gradient.
         bias: [V], floating point.
         softcap: a positive number, in logits.
-        top_k, top_p, min_p: as in `row_threshold`, in this order; which tokens they leave is a
-            constant to every gradient.
+        threshold: a number, or a tensor broadcastable to [...]: restricts each row to v >= it, as
+            in `token_stats`; `row_threshold` makes one that several draws can share.
+        top_k, top_p, min_p: as in `row_threshold`, in this order; not together with `threshold`.
+            Which tokens are left is a constant to every gradient.
         mask: bool [...], True counts. Masked rows are not read: their tokens, statistics and
             gradients are 0.
         generator: where the uniforms come from; in eager code only.
@@ -103,8 +107,9 @@ def sample(
 
     Raises:
         ValueError: an argument that does not fit, by name; on the CPU (RuntimeError in compiled
-            code) also a row that is NaN or +inf somewhere or -inf everywhere, noise outside [0, 1),
-            and more samples without replacement than there are possible tokens in a row.
+            code) also a row that is NaN or +inf somewhere, or -inf or below its threshold
+            everywhere, noise outside [0, 1), and more samples without replacement than there are
+            possible tokens in a row.
         TypeError: a dtype that does not fit.
 
     Memory: S * 16 bytes a row (without replacement 32) beside the noise, S * 8; the backward makes
@@ -126,46 +131,25 @@ def sample(
     """
     checks.logits(logits)
     outputs = checks.outputs(outputs, OUTPUTS)
-    shape = shape_of(_method(method), _count(num_samples), logits.shape[:-1])
+    num_samples = scalars.count("num_samples", num_samples)
+    shape = shape_of(_method(method), num_samples, logits.shape[:-1])
     scale = checks.temperature(temperature, logits)
     rows = checks.mask(mask, logits)
     shift = checks.bias(bias, logits)
-    cap = checks.softcap(softcap)
-    threshold = None
-    if not (top_k is None and top_p is None and min_p is None):
-        threshold = row_threshold(
-            logits,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            temperature=temperature,
-            bias=bias,
-            softcap=softcap,
-            mask=mask,
-        )
+    cap = scalars.softcap(softcap)
+    given = (logits, bias, softcap, temperature, threshold, mask)
+    limit = restriction(*given, top_k=top_k, top_p=top_p, min_p=min_p)
     u = uniforms(shape, logits, generator, noise)
-    args = (logits, shift, cap, scale, threshold, rows, u, METHODS.index(method), num_samples)
-    entry = _entry(logits, shift, scale)
-    logp, entropy, tokens, perturbed, _ = entry(*args, "entropy" in outputs)
+    args = (logits, shift, cap, scale, limit, rows, u, METHODS.index(method), num_samples)
+    run = entry(_bare, Draw, EagerDraw, logits, shift, scale)
+    logp, entropy, tokens, perturbed, _ = run(*args, "entropy" in outputs)
     return Sample(
         tokens,
         logp if "logp" in outputs else None,
         entropy if "entropy" in outputs else None,
         perturbed if method == "without_replacement" else None,
-        threshold,
+        limit,
     )
-
-
-def _entry(*differentiable: Tensor | None) -> Callable[..., Any]:
-    """The cheapest way into the op that keeps every promise, as in `token_stats`."""
-    if torch.compiler.is_compiling():
-        return _bare
-    wanted = torch.is_grad_enabled() and any(
-        x is not None and x.requires_grad for x in differentiable
-    )
-    if not wanted and forward_ad._current_level < 0:
-        return _bare
-    return Draw.apply if torch._C._are_functorch_transforms_active() else EagerDraw.apply
 
 
 _bare = partial(call, torch.ops.pgest.sample.default)
@@ -174,12 +158,4 @@ _bare = partial(call, torch.ops.pgest.sample.default)
 def _method(x: Any) -> str:
     if x not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {x!r}")
-    return x
-
-
-def _count(x: Any) -> int:
-    if isinstance(x, bool) or not isinstance(x, int):
-        raise TypeError(f"num_samples must be an integer, got {type(x).__name__}")
-    if x < 1:
-        raise ValueError(f"num_samples must be at least 1, got {x}")
     return x

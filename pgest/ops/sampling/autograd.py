@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from pgest.ops.library import call
+from pgest.ops.rules import eager_of
 from pgest.ops.sampling import kernel
 from pgest.ops.stats.autograd import Backward, by_bias, save, saved
 from pgest.reference import StatsGrads, StatsInput
@@ -55,17 +56,6 @@ class Draw(Function):
         return kernel.vmap(Draw.apply, info, in_dims, *args)
 
 
-class EagerDraw(Function):
-    """`Draw` outside torch.func: without setup_context a call costs a third less."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        output = Draw.forward(*args)
-        Draw.setup_context(ctx, args, output)
-        return output
-
-    backward = Draw.backward
-
-
+EagerDraw = eager_of(Draw)
 torch.library.register_autograd("pgest::sample", Draw.backward, setup_context=Draw.setup_context)
 torch.library.register_vmap("pgest::sample", partial(kernel.vmap, _op))

@@ -10,6 +10,7 @@ from torch import Tensor
 from pgest import reference
 from pgest.ops import checks
 from pgest.ops.library import define, tell_once
+from pgest.ops.rules import biased, front, fronts
 from pgest.reference.rows import scaled
 
 
@@ -89,23 +90,14 @@ def _fake(logits: Tensor, *args: Any) -> tuple[Tensor, ...]:
 
 def vmap(op: Any, info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
     """One more leading dimension of the logits; a bias for each element is added to them."""
-
-    def front(i: int, at: int = 0) -> Any:
-        x, dim = args[i], in_dims[i]
-        if not isinstance(x, Tensor):
-            return x
-        if dim is not None:
-            return x.movedim(dim, at)
-        return x.unsqueeze(at).expand(*x.shape[:at], info.batch_size, *x.shape[at:])
-
-    logits, bias = front(0), args[1]
+    logits, bias, *rows = fronts(info, in_dims[:6], args[:6])
     if in_dims[1] is not None:
-        shift = front(1)
-        logits = logits.to(shift.dtype) + shift[(slice(None), *[None] * (logits.dim() - 2))]
-        bias = None
+        logits, bias = biased(logits, bias), None
+    else:
+        bias = args[1]
     at = 2 if reference.METHODS[args[7]] == "without_replacement" else 1
-    rows = (front(i) for i in (2, 3, 4, 5))
-    results = op(logits, bias, *rows, front(6, at), *args[7:])
+    noise = front(args[6], in_dims[6], info.batch_size, at)
+    results = op(logits, bias, *rows, noise, *args[7:])
     entropy, perturbed = (0 if args[9] else None), (1 if at == 2 else None)
     return results, (1, entropy, 1, perturbed, 1)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops.library import call
+from pgest.ops.rules import entry
 from pgest.ops.stats import arguments
 from pgest.ops.stats.arguments import NOTHING_BESIDE
 from pgest.ops.stats.autograd import EagerForward, Forward
@@ -63,8 +63,8 @@ def token_stats(
     Args:
         logits: [..., V], float32, float64, bfloat16 or float16. Leading dimensions are free and may
             be strided (`logits[:, :-1]` is read in place); -inf marks impossible tokens.
-        tokens: integers [...], or [S, ...] for S tokens per row at the cost of one pass. None if
-            `outputs` asks for neither "logp" nor "rank".
+        tokens: integers [...], or [S, ...] for S tokens per row at the cost of one pass. Read for
+            "logp" and "rank" alone; None will do if `outputs` asks for neither.
         outputs: any of "logp", "entropy", "lse", "kl", "reverse_kl", "value", "argmax", "rank";
             one pass forward and one backward, whatever is asked.
         bias: floating point [V].
@@ -75,10 +75,13 @@ def token_stats(
             not together with `threshold`.
         mask: bool [...], True counts. Masked rows are not read: statistics and gradients are 0,
             and their tokens may be anything.
-        reference_logits: like `logits`, for "kl" and "reverse_kl". Read as they are: bias, softcap
-            and threshold belong to `logits`.
+        reference_logits: like `logits`, for "kl" and "reverse_kl"; **neither biased nor squashed
+            here**, only divided by the temperature. Beside `bias` or `softcap` give them with the
+            reference's own bias already added, and squashed, `softcap * tanh(x / softcap)`: without
+            that kl is the divergence from another policy. (`linear_token_stats` squashes both.)
         values: the rewards r for "value": [..., V], or [..., K] for `value_tokens`. In the dtype of
-            the logits or of the statistics.
+            the logits or of the statistics. Finite, or the row's value and gradient are NaN; those
+            of tokens at -inf or below the threshold may be anything.
         value_tokens: integers [..., K]: the tokens that `values` belong to, where all others have
             reward 0. The values of equal ones add up.
         grad_inplace: write the gradient over the logits instead of into fresh memory. The logits
@@ -93,8 +96,9 @@ def token_stats(
         refused if they require a gradient. Forward mode raises.
 
     Raises:
-        ValueError: a shape, name or value that does not fit, by argument name. Tokens outside
-            [0, V) and temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
+        ValueError: a shape, name or value that does not fit, by argument name; reference_logits,
+            values and value_tokens that no output asks for. Tokens outside [0, V) and
+            temperatures <= 0 raise on the CPU (RuntimeError in compiled code).
         TypeError: a dtype that does not fit.
 
     A term with p_j = 0 counts as 0. A chosen token that is -inf or below the threshold has logp
@@ -127,9 +131,7 @@ def token_stats(
         (0.665, 1)
     """
     checks.logits(logits)
-    bits = SETS.get(outputs) if type(outputs) is tuple else None
-    if bits is None:
-        bits = sum({BITS[name] for name in checks.outputs(outputs, OUTPUTS)})
+    bits = _bits(outputs)
     by_token = bits & BY_TOKEN != 0
     tokens = checks.tokens(tokens, logits, needed=by_token)
     limit = None
@@ -137,7 +139,7 @@ def token_stats(
         rows = (logits, bias, softcap, temperature, threshold, mask)
         limit = arguments.restriction(*rows, top_k=top_k, top_p=top_p, min_p=min_p)
     beside = NOTHING_BESIDE
-    if bits & PAIR:
+    if bits & PAIR or not (reference_logits is values is value_tokens is None):
         beside = arguments.beside(logits, bits, reference_logits, values, value_tokens)
     bias = None if bias is None else checks.bias(bias, logits)
     scale = checks.temperature(temperature, logits)
@@ -145,7 +147,7 @@ def token_stats(
         logits,
         tokens if by_token else None,
         bias,
-        0.0 if softcap is None else checks.softcap(softcap),
+        0.0 if softcap is None else scalars.softcap(softcap),
         scale,
         limit,
         None if mask is None else checks.mask(mask, logits),
@@ -163,7 +165,8 @@ def token_stats(
         )
         results = ForwardInplace.apply(*args)
     else:
-        results = _entry(logits, bias, scale)(*args)
+        run = entry(_bare, Forward, EagerForward, logits, scale, bias)
+        results = run(*args)
     if bits & (bits + 1) == 0:  # the first fields, and no others
         return TokenStats(*results[:-1])
     given = iter(results)
@@ -218,22 +221,16 @@ def token_logp(
     return stats.logp
 
 
-def _entry(logits: Tensor, bias: Tensor | None, temperature: Tensor | None) -> Callable[..., Any]:
-    """The cheapest way into the op that keeps every promise: without a gradient the bare op.
-
-    Compiled code takes the bare op too, which has the same rules registered. Forward mode takes a
-    Function, because that refuses it and the bare op would not.
-    """
-    if torch.compiler.is_compiling():
-        return _bare
-    differentiated = torch.is_grad_enabled() and (
-        logits.requires_grad
-        or (temperature is not None and temperature.requires_grad)
-        or (bias is not None and bias.requires_grad)
-    )
-    if not differentiated and forward_ad._current_level < 0:
-        return _bare
-    return Forward.apply if torch._C._are_functorch_transforms_active() else EagerForward.apply
+def _bits(outputs: Sequence[str]) -> int:
+    """The set of names that a user gave, as bits."""
+    if type(outputs) is tuple:
+        try:
+            bits = SETS.get(outputs)
+        except TypeError:  # something in it is not hashable, so no name
+            bits = None
+        if bits is not None:
+            return bits
+    return sum({BITS[name] for name in checks.outputs(outputs, OUTPUTS)})
 
 
 _bare = partial(call, torch.ops.pgest.token_stats.default)

@@ -19,14 +19,22 @@ def beside(
     values: Tensor | None,
     value_tokens: Tensor | None,
 ) -> Beside:
-    """What kl, reverse_kl and value read beside the logits; None where they are not asked for."""
+    """What kl, reverse_kl and value read beside the logits, and nothing that none of them reads."""
     if outputs & (BITS["kl"] | BITS["reverse_kl"]):
         reference_logits = checks.reference_logits(reference_logits, logits)
     else:
-        reference_logits = None
-    if not outputs & BITS["value"]:
-        return reference_logits, None, None
-    return reference_logits, *checks.values(values, value_tokens, logits)
+        _unread("reference_logits", reference_logits, '"kl" or "reverse_kl"')
+    if outputs & BITS["value"]:
+        return reference_logits, *checks.values(values, value_tokens, logits)
+    _unread("values", values, '"value"')
+    _unread("value_tokens", value_tokens, '"value"')
+    return reference_logits, None, None
+
+
+def _unread(name: str, x: Tensor | None, names: str) -> None:
+    """Refuse what no output reads: whoever gives it misses a term of the loss."""
+    if x is not None:
+        raise ValueError(f"{name} must be None unless outputs ask for {names}, which reads it")
 
 
 def restriction(

@@ -16,6 +16,7 @@ from torch.autograd import Function
 
 from pgest import reference
 from pgest.ops.library import call
+from pgest.ops.rules import eager_of, pull_back
 from pgest.ops.stats import batching
 from pgest.ops.stats.kernel import BITS, DIFFERENTIABLE
 from pgest.reference import StatsGrads, StatsInput
@@ -106,18 +107,6 @@ class Forward(Function):
         return batching.forward(Forward.apply, info.batch_size, in_dims, args)
 
 
-class EagerForward(Function):
-    """`Forward` outside torch.func: without setup_context a call costs a third."""
-
-    @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        output = tuple(call(_forward, *args))
-        Forward.setup_context(ctx, args, output)
-        return output
-
-    backward = Forward.backward
-
-
 class Backward(Function):
     """(the fields of StatsInput, state, those of StatsGrads, by_temperature) -> gradients.
 
@@ -136,35 +125,22 @@ class Backward(Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        def closed_form(*args: Any) -> tuple[Tensor, Tensor | None]:
+            x, grads = StatsInput(*args[:NUM_INPUTS]), StatsGrads(*args[NUM_INPUTS + 1 :])
+            return reference.token_stats_backward(x, grads)
+
         inputs = saved(ctx)
         places = (0, BIAS, TEMPERATURE, *range(NUM_INPUTS + 1, len(inputs)))
-        wanted = [i for i in places if inputs[i] is not None]
         # A gradient for T counts only where it was asked.
         given = [cotangents[0], cotangents[1] if ctx.by_temperature else None]
-        answer: list[Tensor | None] = [None] * (len(inputs) + 1)
-        if all(v is None for v in given):
-            return tuple(answer)
-
-        def closed_form(*values: Tensor) -> tuple[Tensor, ...]:
-            args = list(inputs)
-            for i, value in zip(wanted, values, strict=True):
-                args[i] = value
-            grads = StatsGrads(*args[NUM_INPUTS + 1 :])
-            outputs = reference.token_stats_backward(StatsInput(*args[:NUM_INPUTS]), grads)
-            return tuple(
-                o for o, v in zip(outputs, given, strict=True) if not (o is None or v is None)
-            )
-
-        outputs, pullback, *_ = torch.func.vjp(closed_form, *(inputs[i] for i in wanted))
-        present = [v for v in given if v is not None]
-        grads = pullback(tuple(v.to(o.dtype) for v, o in zip(present, outputs, strict=True)))
-        for i, grad in zip(wanted, grads, strict=True):
-            answer[i] = grad
-        return tuple(answer)
+        return (*pull_back(closed_form, inputs, places, given), None)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
         return batching.backward(Backward.apply, info.batch_size, in_dims, args)
+
+
+EagerForward = eager_of(Forward)
 
 
 def _register() -> None:

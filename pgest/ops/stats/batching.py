@@ -1,14 +1,10 @@
-"""The rules of vmap: its batch dimension becomes one more leading dimension of the logits.
-
-An argument that has none is expanded with stride 0, which the kernels read without a copy.
-"""
+"""The rules of vmap: its batch dimension becomes one more leading dimension of the logits."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
+from pgest.ops.rules import biased, front
 from pgest.ops.stats.kernel import asked
 from pgest.reference import StatsInput
 
@@ -30,12 +26,7 @@ class _Fold:
 
     def front(self, i: int, at: int = 0) -> Any:
         """Argument `i` with the batch dimension at `at`."""
-        x, dim = self.args[i], self.in_dims[i]
-        if not isinstance(x, Tensor):
-            return x
-        if dim is not None:
-            return x.movedim(dim, at)
-        return x.unsqueeze(at).expand(*x.shape[:at], self.batch_size, *x.shape[at:])
+        return front(self.args[i], self.in_dims[i], self.batch_size, at)
 
     def inputs(self) -> list[Any]:
         """The fields of StatsInput. A bias for each element of the batch is added to the logits."""
@@ -43,9 +34,7 @@ class _Fold:
         if self.in_dims[_BIAS] is None:
             inputs[_BIAS] = self.args[_BIAS]
         else:
-            bias, rows = inputs[_BIAS], inputs[0].dim() - 2
-            inputs[0] = inputs[0].to(bias.dtype) + bias[(slice(None), *[None] * rows)]
-            inputs[_BIAS] = None
+            inputs[0], inputs[_BIAS] = biased(inputs[0], inputs[_BIAS]), None
         return inputs
 
 

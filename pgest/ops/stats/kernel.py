@@ -59,7 +59,7 @@ def _token_stats(*args: Any) -> list[Tensor]:
     return results
 
 
-def check_values(x: StatsInput) -> None:
+def check_values(x: StatsInput, of: checks.Words = checks.LOGITS) -> None:
     """What the CPU kernels refuse; elsewhere a check would synchronise."""
     if x.logits.device.type != "cpu":
         return
@@ -74,7 +74,7 @@ def check_values(x: StatsInput) -> None:
             bad = alive & ((tokens < 0) | (tokens >= vocab))
             if bad.any():
                 raise ValueError(
-                    f"{name} must be in [0, {vocab}) like the last dimension of logits, "
+                    f"{name} must be in [0, {vocab}) like {of.vocabulary}, "
                     f"got {tokens[bad][0].item()}"
                 )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pgest.ops import checks
+from pgest.ops import checks, scalars
 from pgest.ops.library import call
 from pgest.ops.threshold import kernel  # noqa: F401  (defines the op)
 
@@ -78,25 +77,15 @@ def row_threshold(
     shift = checks.bias(bias, logits)
     if shift is not None:
         shift = shift.detach()
-    cap = checks.softcap(softcap)
+    cap = scalars.softcap(softcap)
     op = torch.ops.pgest.row_threshold.default
     return call(op, logits.detach(), shift, cap, scale, rows, k, p, m)
 
 
 def _restriction(top_k: Any, top_p: Any, min_p: Any) -> tuple[int, float, float]:
     """The three as the op takes them, where 0, 1 and 0 restrict nothing."""
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int)):
-        raise TypeError(f"top_k must be an integer, got {type(top_k).__name__}")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
-    return top_k or 0, _share("top_p", top_p, 1.0), _share("min_p", min_p, 0.0)
-
-
-def _share(name: str, x: Any, none: float) -> float:
-    if x is None:
-        return none
-    if isinstance(x, bool) or not isinstance(x, Real):
-        raise TypeError(f"{name} must be a number, got {type(x).__name__}")
-    if not 0 < float(x) <= 1:
-        raise ValueError(f"{name} must be in (0, 1], got {x}")
-    return float(x)
+    return (
+        0 if top_k is None else scalars.count("top_k", top_k),
+        1.0 if top_p is None else scalars.share("top_p", top_p),
+        0.0 if min_p is None else scalars.share("min_p", min_p),
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 from pgest import reference
 from pgest.ops import checks
 from pgest.ops.library import define, tell_once
+from pgest.ops.rules import biased, fronts
 
 
 def _row_threshold(
@@ -33,17 +34,10 @@ def _fake(logits: Tensor, *args: Any) -> Tensor:
 
 def _vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
     """One more leading dimension; a bias of its own for each element is added beforehand."""
-
-    def front(i: int) -> Any:
-        x, dim = args[i], in_dims[i]
-        if x is None:
-            return None
-        return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-
-    logits, bias = front(0), args[1]
-    if in_dims[1] is not None:
-        raise NotImplementedError("bias is shared by all rows: it cannot be vmapped over")
-    return _op(logits, bias, args[2], front(3), front(4), *args[5:]), 0
+    logits, bias, *rest = fronts(info, in_dims, args)
+    if in_dims[1] is None:
+        return _op(logits, args[1], *rest), 0
+    return _op(biased(logits, bias), None, *rest), 0
 
 
 define(

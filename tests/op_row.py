@@ -38,7 +38,7 @@ class Op:
     define: Callable[[Inputs], Outputs]
     plain: Callable[[Inputs], Outputs]
     extras: Callable[[torch.Size, torch.dtype], tuple[Tensor, ...]]
-    raw: str
+    raw: str  # "" where torch's library has no such op, so that nothing compiles or transforms it
     raw_args: Callable[[Inputs], tuple[Any, ...]]
     raw_backward: str
     raw_backward_args: Callable[[Inputs], tuple[Any, ...]]
@@ -47,6 +47,7 @@ class Op:
     inplace: bool = True  # whether a backward that overwrites the logits exists
     surrogate: bool = False  # whether the gradient is not that of the forward, but `define`'s
     sample: bool = False  # whether outputs are samples, in the logits' dtype, not statistics
+    chunked: bool = False  # a loop in Python: no kernel of its own, second derivative or vmap
 
     def inputs(
         self,
@@ -90,6 +91,12 @@ def weighted(outputs: Outputs) -> Tensor:
 
 def gradients(outputs: Outputs, x: Inputs) -> tuple[Tensor, ...]:
     return torch.autograd.grad(weighted(outputs), differentiable(x))
+
+
+def assert_same(op: Op, ours: Outputs, theirs: Outputs) -> None:
+    """Bit for bit, but for products with a head: torch chooses how it rounds those."""
+    allowed = None if op.chunked else 0.0
+    torch.testing.assert_close(ours, theirs, rtol=allowed, atol=allowed)
 
 
 def in_float64(x: Inputs) -> Inputs:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import rows_bits
+import rows_linear
 import rows_relaxed
 import rows_sample
 import rows_stats
+from op_row import Op
 
-TABLE = (*rows_stats.ROWS, *rows_sample.ROWS, *rows_relaxed.ROWS, *rows_bits.ROWS)
-
-rows = pytest.mark.parametrize("op", TABLE, ids=[op.name for op in TABLE])
-# Rows whose first outputs are logp, entropy and lse.
-stats_rows = pytest.mark.parametrize(
-    "op", rows_stats.PLAIN, ids=[op.name for op in rows_stats.PLAIN]
+TABLE = (
+    *rows_stats.ROWS,
+    *rows_sample.ROWS,
+    *rows_relaxed.ROWS,
+    *rows_bits.ROWS,
+    *rows_linear.ROWS,
 )
+
+
+def _each(ops: Iterable[Op]) -> pytest.MarkDecorator:
+    ops = tuple(ops)
+    return pytest.mark.parametrize("op", ops, ids=[op.name for op in ops])
+
+
+rows = _each(TABLE)
+# What torch's library knows as an op.
+library_rows = _each(op for op in TABLE if op.raw)
+# What has second derivatives and takes vmap, and what refuses both.
+whole_rows = _each(op for op in TABLE if not op.chunked)
+chunked_rows = _each(op for op in TABLE if op.chunked)
+# Rows whose first outputs are logp, entropy and lse.
+stats_rows = _each(rows_stats.PLAIN)

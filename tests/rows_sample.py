@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from op_row import Inputs, Op, Outputs
-from rows_stats import _temperature
+from rows_stats import _bias, _temperature
 from torch import Tensor
 
 import pgest
@@ -28,9 +28,7 @@ def _with_temperature(x: Inputs) -> dict[str, Any]:
 
 def _with_values(x: Inputs) -> dict[str, Any]:
     """Bias and softcap."""
-    vocab, few = x.logits.shape[-1], x.extras[0].flatten()
-    few = few.to(reference.statistics_dtype(x.logits))
-    return {"bias": few.repeat(vocab // few.numel() + 1)[:vocab], "softcap": 30.0}
+    return {"bias": _bias(x), "softcap": 30.0}
 
 
 def _noise(x: Inputs, options: dict[str, Any]) -> Tensor:

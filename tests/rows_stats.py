@@ -32,10 +32,15 @@ def _with_temperature(x: Inputs) -> dict[str, Any]:
     return {"temperature": x.extras[0]}
 
 
+def _bias(x: Inputs) -> Tensor:
+    """A number for each token: those of the rows and 1, over and over."""
+    vocab, few = x.logits.shape[-1], torch.cat([x.extras[0].flatten(), torch.ones(1).double()])
+    return few.to(statistics_dtype(x.logits)).repeat(vocab // len(few) + 1)[:vocab]
+
+
 def _with_values(x: Inputs) -> dict[str, Any]:
     """Bias, softcap and a threshold below every chosen token."""
-    vocab, few = x.logits.shape[-1], x.extras[0].flatten().to(statistics_dtype(x.logits))
-    bias = few.repeat(vocab // few.numel() + 1)[:vocab]
+    bias = _bias(x)
     many = x.tokens.dim() == x.logits.dim()
     index = x.tokens.movedim(0, -1) if many else x.tokens[..., None]
     if x.mask is not None:

@@ -21,22 +21,6 @@ def gradients(outputs: tuple[Tensor, ...], x: Example) -> tuple[Tensor, ...]:
     return torch.autograd.grad(weighted(outputs), x.leaves())
 
 
-@pytest.mark.parametrize("batch", [(), (1,), (5,), (2, 3), (0,), (2, 0)], ids=str)
-@pytest.mark.parametrize("samples", [None, 3])
-@pytest.mark.parametrize("chunk_rows", [None, 1, 4])
-def test_equals_its_definition(
-    batch: tuple[int, ...], samples: int | None, chunk_rows: int | None
-) -> None:
-    for masked in (False, True):
-        for vocab in (1, 7, 2500):
-            x = example(batch, vocab=vocab, samples=samples, masked=masked)
-            ours, theirs = x.run(chunk_rows=chunk_rows), x.define()
-            for a, b in zip(ours, theirs, strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-            for a, b in zip(gradients(ours, x), gradients(theirs, x), strict=True):
-                torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
-
-
 @pytest.mark.parametrize("outputs", [("logp",), ("entropy",), ("lse",), ("lse", "logp")], ids=str)
 def test_outputs_that_are_not_asked_for_are_none(outputs: tuple[str, ...]) -> None:
     x = example(samples=2)
@@ -49,17 +33,6 @@ def test_outputs_that_are_not_asked_for_are_none(outputs: tuple[str, ...]) -> No
             torch.testing.assert_close(found, getattr(whole, name))
     if "logp" not in outputs:
         assert pgest.linear_token_stats(x.hidden, x.weight, None, outputs=outputs).logp is None
-
-
-def test_gradients_by_finite_differences() -> None:
-    x = example(batch=(3,), width=2, vocab=4, samples=2, masked=True)
-
-    def run(*leaves: Tensor) -> tuple[Tensor, ...]:
-        hidden, weight, bias, temperature = leaves
-        y = replace(x, hidden=hidden, weight=weight, bias=bias, temperature=temperature)
-        return y.run(chunk_rows=2)
-
-    assert torch.autograd.gradcheck(run, x.leaves())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)

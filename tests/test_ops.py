@@ -16,13 +16,15 @@ from op_row import (
     Op,
     Outputs,
     as_leaves,
+    assert_same,
     differentiable,
     gradients,
     in_float64,
     largest,
+    weighted,
     with_values,
 )
-from op_table import rows, stats_rows
+from op_table import chunked_rows, library_rows, rows, stats_rows, whole_rows
 from torch import Tensor
 
 import pgest
@@ -30,13 +32,13 @@ import pgest
 BATCHES: tuple[tuple[int, ...], ...] = ((), (1,), (5,), (2, 3), (2, 1, 3))
 
 
-@rows
+@library_rows
 def test_the_native_kernel_runs(op: Op) -> None:
     native = pgest.backend() == "native"
     assert native or os.environ.get("PGEST_REQUIRE_KERNELS") != "1"
     for name in (op.raw, op.raw_backward):
         has = torch._C._dispatch_has_kernel_for_dispatch_key(f"pgest::{name}", "CPU")
-        assert has == native
+        assert has == (native and not op.chunked)
 
 
 @rows
@@ -84,10 +86,19 @@ def test_gradients_of_first_and_second_order(op: Op, masked: bool) -> None:
         return op.run(with_values(x, values))
 
     assert op.surrogate or torch.autograd.gradcheck(run, differentiable(x))
-    assert torch.autograd.gradgradcheck(run, differentiable(x))
+    assert op.chunked or torch.autograd.gradgradcheck(run, differentiable(x))
 
 
-@rows
+@chunked_rows
+def test_a_second_derivative_is_refused(op: Op) -> None:
+    x = as_leaves(op.inputs())
+    loss = weighted(op.run(x))
+    for leaf in differentiable(x):
+        with pytest.raises(ValueError, match=rf"^{op.name.split()[0]} .*create_graph=True"):
+            torch.autograd.grad(loss, leaf, create_graph=True)[0].sum().backward()
+
+
+@whole_rows
 def test_second_order_past_impossible_tokens(op: Op) -> None:
     x = op.inputs(vocab=6)
     possible = torch.ones_like(x.logits, dtype=torch.bool)
@@ -102,7 +113,7 @@ def test_second_order_past_impossible_tokens(op: Op) -> None:
     assert torch.autograd.gradgradcheck(run, differentiable(x))
 
 
-@rows
+@whole_rows
 def test_second_order_where_the_upstream_gradient_is_zero(op: Op) -> None:
     x = as_leaves(op.inputs(batch=(3,), vocab=4, samples=2))
 
@@ -137,7 +148,7 @@ def test_rows_tied_at_a_large_number(op: Op, dtype: torch.dtype) -> None:
     torch.testing.assert_close(grad, expected)
 
 
-@rows
+@library_rows
 def test_opcheck(op: Op) -> None:
     x = as_leaves(op.inputs(samples=2, masked=True))
     forward = getattr(torch.ops.pgest, op.raw).default
@@ -181,13 +192,13 @@ def test_extreme_rows_stay_in_their_row(op: Op, dtype: torch.dtype) -> None:
     assert grad[[1, 2, 3]].isnan().all()
 
 
-@stats_rows
+@rows
 @pytest.mark.parametrize("batch", [(0,), (2, 0), (0, 3)], ids=str)
 def test_no_rows(op: Op, batch: tuple[int, ...]) -> None:
     x = as_leaves(op.inputs(batch=batch))
-    outputs = op.run(x)
-    assert outputs[0].shape == torch.Size(batch)
-    assert gradients(outputs, x)[0].shape == x.logits.shape
+    ours, theirs = op.run(x), op.define(x)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(gradients(ours, x), gradients(theirs, x))
 
 
 def strided(x: Tensor) -> dict[str, Tensor]:
@@ -209,7 +220,7 @@ def strided(x: Tensor) -> dict[str, Tensor]:
 def test_strides_reach_the_kernel(op: Op, layout: str) -> None:
     x = as_leaves(op.inputs(batch=(4, 3, 2, 3), samples=2))
     view = as_leaves(replace(x, logits=strided(x.logits.detach())[layout]))
-    torch.testing.assert_close(op.run(view), op.run(x), rtol=0, atol=0)
+    assert_same(op, op.run(view), op.run(x))
     torch.testing.assert_close(gradients(op.run(view), view), gradients(op.run(x), x))
 
 
@@ -227,7 +238,7 @@ def test_the_same_bits_for_any_number_of_threads(op: Op, dtype: torch.dtype) -> 
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+        assert_same(op, results[0], other)
 
 
 @rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,14 +10,14 @@ import torch
 import torch._functorch.config
 import torch._inductor.config
 from op_row import Inputs, Op, Outputs, as_leaves, differentiable, gradients, weighted
-from op_table import rows
+from op_table import chunked_rows, library_rows, rows, whole_rows
 from torch import Tensor
 
 
 # The compiler's caches on disk do not know when an op's own shapes change.
 @torch._inductor.config.patch(fx_graph_cache=False)
 @torch._functorch.config.patch(enable_autograd_cache=False)
-@rows
+@library_rows
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_compiles_to_one_graph(op: Op, dtype: torch.dtype) -> None:
     torch._dynamo.reset()
@@ -35,7 +36,7 @@ def test_compiles_to_one_graph(op: Op, dtype: torch.dtype) -> None:
     assert frames["total"] == frames["ok"] <= 2, "recompiled for every shape"
 
 
-@rows
+@whole_rows
 def test_vmap_over_any_argument(op: Op) -> None:
     x = op.inputs(batch=(4, 3), samples=2)
     values = differentiable(x)
@@ -57,26 +58,49 @@ def test_vmap_over_any_argument(op: Op) -> None:
         )
 
 
-@rows
+@chunked_rows
+def test_vmap_is_refused(op: Op) -> None:
+    x = op.inputs()
+
+    def run(logits: Tensor) -> Outputs:
+        return op.run(replace(x, logits=logits))
+
+    with pytest.raises(ValueError, match=f"^{op.name.split()[0]} does not support torch"):
+        torch.vmap(run)(x.logits[None])
+
+
+@library_rows
 def test_torch_func_agrees_with_autograd(op: Op) -> None:
     x = as_leaves(op.inputs(batch=(3,), vocab=4))
-
-    def loss(logits: Tensor, tokens: Tensor, *extras: Tensor) -> Tensor:
-        return weighted(op.run(Inputs(logits, tokens, extras)))
-
-    plain = tuple(t.detach() for t in differentiable(x))
-    grads = torch.func.grad(loss, argnums=0)(plain[0], x.tokens, *plain[1:])
+    grads = torch.func.grad(_loss(op), argnums=0)(*_values(x))
     torch.testing.assert_close(grads, gradients(op.run(x), x)[0])
-    values = (plain[0], x.tokens, *plain[1:])
+
+
+@whole_rows
+def test_torch_func_maps_gradients_and_differentiates_twice(op: Op) -> None:
+    x = op.inputs(batch=(3,), vocab=4)
+    loss, values = _loss(op), _values(x)
     per_row = torch.vmap(torch.func.grad(loss))(*values)
     one_by_one = [torch.func.grad(loss)(*row) for row in zip(*values, strict=True)]
     torch.testing.assert_close(per_row, torch.stack(one_by_one))
 
     def define(logits: Tensor) -> Tensor:
-        return weighted(op.define(Inputs(logits, x.tokens, plain[1:])))
+        return weighted(op.define(replace(x, logits=logits)))
 
-    hessian = torch.func.jacrev(torch.func.jacrev(loss))(plain[0], x.tokens, *plain[1:])
-    torch.testing.assert_close(hessian, torch.func.jacrev(torch.func.jacrev(define))(plain[0]))
+    hessian = torch.func.jacrev(torch.func.jacrev(loss))(*values)
+    torch.testing.assert_close(hessian, torch.func.jacrev(torch.func.jacrev(define))(x.logits))
+
+
+def _loss(op: Op) -> Callable[..., Tensor]:
+    def loss(logits: Tensor, tokens: Tensor, *extras: Tensor) -> Tensor:
+        return weighted(op.run(Inputs(logits, tokens, extras)))
+
+    return loss
+
+
+def _values(x: Inputs) -> tuple[Tensor, ...]:
+    logits, *extras = (t.detach() for t in differentiable(x))
+    return logits, x.tokens, *extras
 
 
 @rows
@@ -86,5 +110,6 @@ def test_forward_mode_is_refused(op: Op) -> None:
     def run(logits: Tensor) -> Outputs:
         return op.run(replace(x, logits=logits))
 
-    with pytest.raises(NotImplementedError, match="jvp"):
+    error, message = (NotImplementedError, "jvp") if op.raw else (ValueError, r"torch\.func")
+    with pytest.raises(error, match=message):
         torch.func.jvp(run, (x.logits,), (x.logits,))

@@ -14,7 +14,7 @@ namespace pgest {
 // r, from e = exp(-|z|).
 template <class A>
 PGEST_HD_INLINE A rare_of(A e) {
-  return e / (1 + e);
+  return quotient(e, 1 + e);
 }
 
 // softplus(-|z|) = log(1 + e) with e = exp(-|z|) in [0, 1]; relative accuracy.

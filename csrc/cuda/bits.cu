@@ -147,14 +147,16 @@ __device__ __forceinline__ void bit_gradient(const BitStatsBackward& args, int64
     b.load(bits + s * in.num_rows * in.width, n);
     upstream.logp(s, w);
 #pragma unroll
-    for (int j = 0; j < kChunk; ++j) sums[j] += w[j] == 0 ? A(0) : w[j] * b.slope(j, z[j], rare[j]);
+    for (int j = 0; j < kChunk; ++j)
+      if (w[j] != 0) sums[j] += w[j] * b.slope(j, z[j], rare[j]);
   }
 #pragma unroll
   for (int j = 0; j < kChunk; ++j) sums[j] = signed_by(z[j], sums[j]);
   if (upstream.by_entropy) {
     upstream.entropy(w);
 #pragma unroll
-    for (int j = 0; j < kChunk; ++j) sums[j] += w[j] == 0 ? A(0) : w[j] * entropy_slope(z[j], rare[j]);
+    for (int j = 0; j < kChunk; ++j)
+      if (w[j] != 0) sums[j] += w[j] * entropy_slope(z[j], rare[j]);
   }
   store(static_cast<T*>(args.grad_logits) + at, n, sums);
 }

@@ -13,6 +13,8 @@ struct SoftTotal {
   double by_bits;  // of 2^d d
 
   __device__ double mean_grad() const { return by_grad / total; }
+  // Not where an infinite gradient was met: its element may have no probability in the end.
+  __device__ bool has_mean() const { return mean_grad() - mean_grad() == 0; }
   __device__ double mean_log() const { return kLn2 * (by_bits / total) - log(total); }
 };
 
@@ -85,12 +87,14 @@ struct SoftSums {
     return pivot == -kInfinity<A> ? 0 : pivot;
   }
 
-  __device__ void raise(A top, A bits) {
-    const SoftTotal sums = rebase({pivot, total, by_grad, by_bits}, top, bits);
+  // In the type of the values: what is left of the sums is less than 2^-kSlackBits of what comes.
+  __device__ __forceinline__ void raise(A top, A bits) {
+    const A shift = (pivot - top) * bits, scale = exp2_fast(shift);
+    // The old part may vanish, but not its NaN, and 0 * -inf must not make one.
+    by_bits = scale == 0 ? by_bits * 0 : (by_bits + total * shift) * scale;
+    by_grad *= scale;
+    total *= scale;
     pivot = top;
-    total = static_cast<A>(sums.total);
-    by_grad = static_cast<A>(sums.by_grad);
-    by_bits = static_cast<A>(sums.by_bits);
   }
 };
 

@@ -65,6 +65,21 @@ struct SoftMoments {
     by_grad += q * counted(q, grad);
     if (by_temperature) by_log += q * log_or_zero(q);
   }
+
+  template <class Team>
+  __device__ double mean_grad() const {
+    return of_all<Team>(by_grad) / of_all<Team>(total);
+  }
+  template <class Team>
+  __device__ double mean_log() const {
+    return of_all<Team>(by_log) / of_all<Team>(total);
+  }
+
+ private:
+  template <class Team>
+  __device__ static double of_all(A sum) {
+    return sum_of<Team>(static_cast<double>(sum));
+  }
 };
 
 template <class T, int kLanes>
@@ -90,11 +105,9 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
       }
     });
     if (largest_of<Team>(loud) == 0) return gradients.template silence<Team>(vocab);
-    const double total = sum_of<Team>(static_cast<double>(mine.total));
-    const double by_grad = sum_of<Team>(static_cast<double>(mine.by_grad));
-    const double by_log = by_temperature ? sum_of<Team>(static_cast<double>(mine.by_log)) : 0;
     const double temperature = args.in.temperature ? args.in.temperature[r] : 1.0;
-    Product<A> product(by_grad / total, by_log / total, temperature, by_temperature);
+    const double mean_log = by_temperature ? mine.template mean_log<Team>() : 0;
+    Product<A> product(mine.template mean_grad<Team>(), mean_log, temperature, by_temperature);
     for_even_chunks<Team>(vocab, [&](int64_t at, int n) {
       A q[kChunk], grad[kChunk];
       load(soft + at, n, q, A(0));
@@ -133,27 +146,25 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     if (largest_of<Team>(loud) == 0) return gradients.template silence<Team>(vocab);
     const SoftTotal total = mine.template merged<Team>(bits);
     const NoisySoftmax<A> softmax = mine.template softmax<Team>(total, bits);
-    double mean = total.mean_grad();
-    // An infinite gradient may be that of an element whose q is 0 in the end.
-    if (mean - mean != 0) {
-      SoftMoments<A> again;
+    Product<A> product(total.mean_grad(), total.mean_log(), temperature, by_temperature);
+    // A pass more makes the mean where it is only known what counts after the first.
+    SoftMoments<A> moments;
+#pragma unroll 1
+    for (int passes = total.has_mean() ? 1 : 2; passes > 0; --passes) {
       row.again(held, [&](int64_t first, const A* z, const A* g) {
         A grad[n];
+        T y[n];
         load_spread<kLanes>(gradients.upstream, first, vocab, grad, A(0));
 #pragma unroll
-        for (int j = 0; j < n; ++j) again.add(softmax(z[j], g[j]), grad[j], false);
+        for (int j = 0; j < n; ++j) {
+          const A q = softmax(z[j], g[j]);
+          if (passes > 1) moments.add(q, grad[j], false);
+          round_to(y[j], product.of(q, grad[j]));
+        }
+        store_spread<kLanes>(gradients.out, first, vocab, y);
       });
-      mean = sum_of<Team>(static_cast<double>(again.by_grad)) / sum_of<Team>(static_cast<double>(again.total));
+      if (passes > 1) product = {moments.template mean_grad<Team>(), total.mean_log(), temperature, by_temperature};
     }
-    Product<A> product(mean, total.mean_log(), temperature, by_temperature);
-    row.again(held, [&](int64_t first, const A* z, const A* g) {
-      A grad[n];
-      T y[n];
-      load_spread<kLanes>(gradients.upstream, first, vocab, grad, A(0));
-#pragma unroll
-      for (int j = 0; j < n; ++j) round_to(y[j], product.of(softmax(z[j], g[j]), grad[j]));
-      store_spread<kLanes>(gradients.out, first, vocab, y);
-    });
     product.template finish<Team>(gradients);
   });
 }

@@ -49,20 +49,31 @@ struct alignas(kNeighbours * sizeof(T)) Neighbours {
   T of[kNeighbours];
 };
 
-// Whether all of a chunk is in a row of `size` elements, its pairs at addresses that allow to read them as such.
-template <int kLanes, class T>
-__device__ __forceinline__ bool in_pairs(const T* row, int64_t first, int64_t size) {
-  const bool aligned = reinterpret_cast<uintptr_t>(row) % sizeof(Neighbours<T>) == 0;
-  return aligned && first + Spread<kLanes>::kSpan <= size;
-}
+// The places of a chunk that are in a row.
+template <int kLanes>
+struct Inside {
+  using S = Spread<kLanes>;
+  int places;
 
-// The chunk at `first` of a row, `otherwise` beyond its end.
+  __device__ __forceinline__ Inside(int64_t first, int64_t size)
+      : places(size - first < S::kSpan ? static_cast<int>(size - first) : static_cast<int>(S::kSpan)) {}
+
+  __device__ __forceinline__ bool has(int j) const { return S::place(j) < places; }
+  // Whether all are, and pairs of them may be read and written as such.
+  template <class T>
+  __device__ __forceinline__ bool in_pairs(const T* row) const {
+    return places == S::kSpan && reinterpret_cast<uintptr_t>(row) % sizeof(Neighbours<T>) == 0;
+  }
+};
+
+// The chunk at `first` of a row of `size` elements, `otherwise` beyond its end.
 template <int kLanes, class T>
 __device__ __forceinline__ void load_spread(const T* row, int64_t first, int64_t size, Acc<T>* x,
                                             Acc<T> otherwise) {
   using S = Spread<kLanes>;
+  const Inside<kLanes> inside(first, size);
   const T* p = row + first;
-  if (in_pairs<kLanes>(row, first, size)) {
+  if (inside.in_pairs(row)) {
     Neighbours<T> pairs[S::kPairs];
 #pragma unroll
     for (int k = 0; k < S::kPairs; ++k)
@@ -72,14 +83,15 @@ __device__ __forceinline__ void load_spread(const T* row, int64_t first, int64_t
     return;
   }
 #pragma unroll
-  for (int j = 0; j < S::kSize; ++j) x[j] = first + S::place(j) < size ? value(p[S::place(j)]) : otherwise;
+  for (int j = 0; j < S::kSize; ++j) x[j] = inside.has(j) ? value(p[S::place(j)]) : otherwise;
 }
 
 template <int kLanes, class T>
 __device__ __forceinline__ void store_spread(T* row, int64_t first, int64_t size, const T* x) {
   using S = Spread<kLanes>;
+  const Inside<kLanes> inside(first, size);
   T* p = row + first;
-  if (in_pairs<kLanes>(row, first, size)) {
+  if (inside.in_pairs(row)) {
 #pragma unroll
     for (int k = 0; k < S::kPairs; ++k)
       *reinterpret_cast<Neighbours<T>*>(p + k * kNoiseCounters) = {x[2 * k], x[2 * k + 1]};
@@ -87,7 +99,7 @@ __device__ __forceinline__ void store_spread(T* row, int64_t first, int64_t size
   }
 #pragma unroll
   for (int j = 0; j < S::kSize; ++j)
-    if (first + S::place(j) < size) p[S::place(j)] = x[j];
+    if (inside.has(j)) p[S::place(j)] = x[j];
 }
 
 }  // namespace pgest::cuda

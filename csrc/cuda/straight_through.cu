@@ -69,12 +69,11 @@ struct GradedRow {
   }
 };
 
-// E[g] under a softmax. An infinite gradient may be that of an element whose probability is 0 in the end.
+// E[g] under a softmax; by a pass of its own where it is only known what counts after the first.
 template <class Team, class T>
 __device__ double mean_grad(const GradedRow<T>& row, const SoftTotal& total, const Softmax<Acc<T>>& softmax) {
   using A = Acc<T>;
-  const double mean = total.mean_grad();
-  if (mean - mean == 0) return mean;
+  if (total.has_mean()) return total.mean_grad();
   A sum = 0, by_grad = 0;
   row.template chunks<Team>([&](int64_t, int, const A* x, const A* grad) {
 #pragma unroll

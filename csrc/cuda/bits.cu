@@ -24,7 +24,7 @@ struct CertainChunk {
 };
 
 template <class T, class B, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
     joint_bits_kernel(const BitStatsForward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -69,7 +69,8 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }
 
 template <class T, class B>
-__global__ void __launch_bounds__(kPackedThreads) lone_bits_kernel(const BitStatsForward args) {
+__global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>)
+    lone_bits_kernel(const BitStatsForward args) {
   using A = Acc<T>;
   const BitRows& in = args.in;
   const int64_t numel = in.num_rows * in.width, blocks = bit_blocks(numel);
@@ -141,7 +142,7 @@ __device__ __forceinline__ void bit_gradient(const BitStatsBackward& args, int64
   load(static_cast<const T*>(in.logits) + at, n, z, -kInfinity<A>);
 #pragma unroll
   for (int j = 0; j < kChunk; ++j) rare[j] = rare_of(decay(z[j]));
-#pragma unroll 4
+#pragma unroll(sizeof(B) == 1 ? 4 : 2)
   for (int64_t s = 0; s < (upstream.by_logp ? in.num_samples : 0); ++s) {
     BitChunk<B> b;
     b.load(bits + s * in.num_rows * in.width, n);
@@ -180,7 +181,8 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }
 
 template <class T, class B>
-__global__ void __launch_bounds__(kPackedThreads) lone_bits_backward_kernel(const BitStatsBackward args) {
+__global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>)
+    lone_bits_backward_kernel(const BitStatsBackward args) {
   using A = Acc<T>;
   const int64_t numel = args.in.num_rows * args.in.width;
   for_rows<TeamOf<kWarp>>(bit_blocks(numel), [&](int64_t block) {

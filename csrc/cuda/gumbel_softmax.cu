@@ -9,7 +9,7 @@ namespace cuda {
 namespace {
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
     soft_kernel(const GumbelSoftmaxForward args) {
   using A = Acc<T>;
   constexpr int n = NoisyRow<T, kLanes>::kSize;
@@ -69,7 +69,7 @@ struct Largest {
 };
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
     hard_kernel(const GumbelSoftmaxForward args) {
   using A = Acc<T>;
   const int64_t vocab = args.in.rows.vocab;

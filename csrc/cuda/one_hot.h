@@ -14,7 +14,7 @@ __device__ __forceinline__ int place_in(int64_t at, int64_t token) {
 // 1 at the token, which may be -1 for none, and `rest` elsewhere.
 template <class Team, class T>
 __device__ void write_one(T* out, int64_t vocab, int64_t token, Acc<T> rest) {
-  for_chunks<Team>(out, vocab, [&](int64_t at, int n, auto) {
+  for_even_chunks<Team>(vocab, [&](int64_t at, int n) {
     const int here = place_in(at, token);
     Acc<T> x[kChunk];
 #pragma unroll

@@ -1,7 +1,9 @@
-// Softmaxes of a row that a team sees once for their sums and once more for their elements.
+// Softmaxes of a row that a team sees once for their sums and once more for their elements, and means
+// under them.
 #pragma once
 
 #include "../jacobian.h"
+#include "../noise.h"
 #include "sums.h"
 
 namespace pgest::cuda {
@@ -110,6 +112,34 @@ struct Softmax {
         scale(static_cast<A>(1 / sums.total)) {}
 
   __device__ __forceinline__ A operator()(A x) const { return exp2_fast((x - pivot) * bits) * scale; }
+};
+
+// Means under a softmax whose elements are known, divided by the sum of q, which is 1 but for rounding:
+// where one q is nearly 1, g - E[g] would be all rounding.
+template <class A>
+struct SoftMoments {
+  A total = 0, by_grad = 0, by_log = 0;
+
+  __device__ __forceinline__ void add(A q, A grad, bool by_temperature) {
+    total += q;
+    by_grad += q * counted(q, grad);
+    if (by_temperature) by_log += q * log_or_zero(q);
+  }
+
+  template <class Team>
+  __device__ double mean_grad() const {
+    return of_all<Team>(by_grad) / of_all<Team>(total);
+  }
+  template <class Team>
+  __device__ double mean_log() const {
+    return of_all<Team>(by_log) / of_all<Team>(total);
+  }
+
+ private:
+  template <class Team>
+  __device__ static double of_all(A sum) {
+    return sum_of<Team>(static_cast<double>(sum));
+  }
 };
 
 }  // namespace pgest::cuda

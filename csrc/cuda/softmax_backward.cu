@@ -54,36 +54,8 @@ struct Product {
   }
 };
 
-// Means over a row, divided by the sum of q, which is 1 but for rounding: where one q is nearly 1,
-// g - E[g] would be all rounding.
-template <class A>
-struct SoftMoments {
-  A total = 0, by_grad = 0, by_log = 0;
-
-  __device__ __forceinline__ void add(A q, A grad, bool by_temperature) {
-    total += q;
-    by_grad += q * counted(q, grad);
-    if (by_temperature) by_log += q * log_or_zero(q);
-  }
-
-  template <class Team>
-  __device__ double mean_grad() const {
-    return of_all<Team>(by_grad) / of_all<Team>(total);
-  }
-  template <class Team>
-  __device__ double mean_log() const {
-    return of_all<Team>(by_log) / of_all<Team>(total);
-  }
-
- private:
-  template <class Team>
-  __device__ static double of_all(A sum) {
-    return sum_of<Team>(static_cast<double>(sum));
-  }
-};
-
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
     from_soft_kernel(const SoftmaxBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;

@@ -16,9 +16,9 @@ template <class Team, class T>
 __device__ int64_t token_of(const T* row, int64_t vocab) {
   int64_t token = -1;
   int ones = 0, others = 0;
-  for_chunks<Team>(row, vocab, [&](int64_t at, int n, auto whole) {
+  for_even_chunks<Team>(vocab, [&](int64_t at, int n) {
     Acc<T> x[kChunk];
-    load_chunk(row + at, n, x, Acc<T>(0), whole);
+    load(row + at, n, x, Acc<T>(0));
 #pragma unroll
     for (int j = 0; j < kChunk; ++j) {
       if (x[j] == 0) continue;
@@ -36,7 +36,7 @@ __device__ int64_t token_of(const T* row, int64_t vocab) {
 }
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
     one_hot_kernel(const StraightThroughForward args) {
   using Team = TeamOf<kLanes>;
   const int64_t vocab = args.in.rows.vocab;
@@ -74,17 +74,12 @@ template <class Team, class T>
 __device__ double mean_grad(const GradedRow<T>& row, const SoftTotal& total, const Softmax<Acc<T>>& softmax) {
   using A = Acc<T>;
   if (total.has_mean()) return total.mean_grad();
-  A sum = 0, by_grad = 0;
+  SoftMoments<A> moments;
   row.template chunks<Team>([&](int64_t, int, const A* x, const A* grad) {
 #pragma unroll
-    for (int j = 0; j < kChunk; ++j) {
-      const A p = softmax(x[j]);
-      sum += p;
-      by_grad += p * counted(p, grad[j]);
-    }
+    for (int j = 0; j < kChunk; ++j) moments.add(softmax(x[j]), grad[j], false);
   });
-  const double all = sum_of<Team>(static_cast<double>(sum));
-  return sum_of<Team>(static_cast<double>(by_grad)) / all;
+  return moments.template mean_grad<Team>();
 }
 
 // J g, into the gradient's memory.
@@ -106,7 +101,7 @@ __device__ void jacobian_product(const GradedRow<T>& row, const Softmax<Acc<T>>&
 }
 
 template <class T, int kLanes, bool kTempered>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
     jacobian_kernel(const StraightThroughBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;

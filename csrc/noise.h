@@ -105,7 +105,7 @@ PGEST_HD_INLINE NearEnd<A> near_end(uint32_t high, uint32_t low) {
   const int32_t upper = static_cast<int32_t>(high) >> 31;
   const int32_t h = static_cast<int32_t>(high) ^ upper;
   const int32_t l = (static_cast<int32_t>(low) ^ upper) & 0xffffff;
-  return {upper, static_cast<A>(h) * A(0x1p-32) + (static_cast<A>(l) + A(0.5)) * A(0x1p-56)};
+  return {upper, static_cast<A>(h) * A(0x1p-32) + (static_cast<A>(l) * A(0x1p-56) + A(0x1p-57))};
 }
 
 // Exponential noise -log(1 - u), in [2^-57, 39.6]: relative accuracy at both ends.

@@ -15,7 +15,24 @@ __device__ __forceinline__ A decay(A z) {
   return exp2_fast(static_cast<A>(fabs(z)) * static_cast<A>(-kLog2E));
 }
 
-// Bits as they are stored: numbers of the logits' type, from 0 to 1. Beyond the end they are 0.
+// The likely values of a chunk's bits: bytes of 1 where z > 0.
+struct Likely {
+  uint64_t bytes = 0;
+
+  template <class A>
+  __device__ __forceinline__ explicit Likely(const A* z) {
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) bytes |= static_cast<uint64_t>(z[j] > 0) << (8 * j);
+  }
+  // What has the sign that counts, in place of z.
+  template <class A>
+  __device__ __forceinline__ A sign(int j) const {
+    return bytes >> (8 * j) & 1 ? A(1) : A(0);
+  }
+};
+
+// Bits as they are stored, then their mismatches with the likely ones: numbers of the logits' type, from 0 to
+// 1. Beyond the end they are 0.
 template <class B>
 struct BitChunk {
   using A = Acc<B>;
@@ -30,13 +47,14 @@ struct BitChunk {
     return fits;
   }
 
-  // The mismatch of bit j with the likely value, times |z|.
-  __device__ __forceinline__ A cost(int j, A z) const {
-    return of_magnitude(mismatch(z, bits[j]), static_cast<A>(fabs(z)));
+  __device__ __forceinline__ void compare(const Likely& likely) {
+#pragma unroll
+    for (int j = 0; j < kChunk; ++j) bits[j] = mismatch(likely.sign<A>(j), bits[j]);
   }
 
-  // r - m, the size of d log p / dz.
-  __device__ __forceinline__ A slope(int j, A z, A rare) const { return rare - mismatch(z, bits[j]); }
+  // What the mismatch costs, and its part w (r - m) in the gradient.
+  __device__ __forceinline__ A cost(int j, A z) const { return of_magnitude(bits[j], static_cast<A>(fabs(z))); }
+  __device__ __forceinline__ void add(int j, A rare, A w, A& sum) const { sum += w * (rare - bits[j]); }
 };
 
 // Bytes stay packed: what is done to a bit is a test.
@@ -57,17 +75,16 @@ struct BitChunk<uint8_t> {
 
   __device__ __forceinline__ bool fits() const { return (bits & 0xfefefefefefefefeu) == 0; }
 
-  template <class A>
-  __device__ __forceinline__ bool mismatches(int j, A z) const {
-    return (bits >> (8 * j) & 1) != (z > 0);
-  }
+  __device__ __forceinline__ void compare(const Likely& likely) { bits ^= likely.bytes; }
+
   template <class A>
   __device__ __forceinline__ A cost(int j, A z) const {
-    return mismatches(j, z) ? static_cast<A>(fabs(z)) : A(0);
+    return bits >> (8 * j) & 1 ? static_cast<A>(fabs(z)) : A(0);
   }
   template <class A>
-  __device__ __forceinline__ A slope(int j, A z, A rare) const {
-    return mismatches(j, z) ? rare - 1 : rare;
+  __device__ __forceinline__ void add(int j, A rare, A w, A& sum) const {
+    sum += w * rare;
+    if (bits >> (8 * j) & 1) sum -= w;
   }
 };
 

@@ -24,7 +24,7 @@ struct CertainChunk {
 };
 
 template <class T, class B, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     joint_bits_kernel(const BitStatsForward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -39,6 +39,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, Team
       A z[kChunk];
       load(logits + at, n, z, -kInfinity<A>);
       const CertainChunk<A> certain(z);
+      const Likely likely(z);
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) {
         cost += certain.cost[j];
@@ -50,6 +51,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, Team
         BitChunk<B> b;
         b.load(bits + k * in.num_rows * in.width + at, n);
         if (!b.fits()) refuse(Refusal::bit, tile.row, tile.first + k);
+        b.compare(likely);
 #pragma unroll
         for (int j = 0; j < kChunk; ++j) mismatches[k] += b.cost(j, z[j]);
       }
@@ -69,8 +71,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, Team
 }
 
 template <class T, class B>
-__global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>)
-    lone_bits_kernel(const BitStatsForward args) {
+__global__ void __launch_bounds__(kPackedThreads) lone_bits_kernel(const BitStatsForward args) {
   using A = Acc<T>;
   const BitRows& in = args.in;
   const int64_t numel = in.num_rows * in.width, blocks = bit_blocks(numel);
@@ -82,6 +83,7 @@ __global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>
     A z[kChunk];
     load(static_cast<const T*>(in.logits) + chunk.at, chunk.n, z, -kInfinity<A>);
     const CertainChunk<A> certain(z);
+    const Likely likely(z);
     if (args.entropy_out && tile.first == 0)
       store(static_cast<A*>(args.entropy_out) + chunk.at, chunk.n, certain.entropy);
     for (int k = 0; k < tile.count; ++k) {
@@ -89,6 +91,7 @@ __global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>
       BitChunk<B> b;
       b.load(static_cast<const B*>(in.bits) + place, chunk.n);
       if (!b.fits()) refuse(Refusal::bit, chunk.at / in.width, tile.first + k);
+      b.compare(likely);
       A logp[kChunk];
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) logp[j] = -certain.cost[j] - b.cost(j, z[j]);
@@ -137,23 +140,27 @@ __device__ __forceinline__ void bit_gradient(const BitStatsBackward& args, int64
                                              const Upstream& upstream) {
   using A = Acc<T>;
   const BitRows& in = args.in;
+  const auto* logits = static_cast<const T*>(in.logits) + at;
   const auto* bits = static_cast<const B*>(in.bits) + at;
   A z[kChunk], rare[kChunk], w[kChunk], sums[kChunk] = {};
-  load(static_cast<const T*>(in.logits) + at, n, z, -kInfinity<A>);
+  load(logits, n, z, -kInfinity<A>);
+  const Likely likely(z);
 #pragma unroll
   for (int j = 0; j < kChunk; ++j) rare[j] = rare_of(decay(z[j]));
-#pragma unroll(sizeof(B) == 1 ? 4 : 2)
+#pragma unroll(sizeof(B) == 1 ? 2 : 1)
   for (int64_t s = 0; s < (upstream.by_logp ? in.num_samples : 0); ++s) {
     BitChunk<B> b;
     b.load(bits + s * in.num_rows * in.width, n);
+    b.compare(likely);
     upstream.logp(s, w);
 #pragma unroll
     for (int j = 0; j < kChunk; ++j)
-      if (w[j] != 0) sums[j] += w[j] * b.slope(j, z[j], rare[j]);
+      if (w[j] != 0) b.add(j, rare[j], w[j], sums[j]);
   }
 #pragma unroll
-  for (int j = 0; j < kChunk; ++j) sums[j] = signed_by(z[j], sums[j]);
+  for (int j = 0; j < kChunk; ++j) sums[j] = signed_by(likely.sign<A>(j), sums[j]);
   if (upstream.by_entropy) {
+    load(logits, n, z, -kInfinity<A>);  // again: a register less for each above
     upstream.entropy(w);
 #pragma unroll
     for (int j = 0; j < kChunk; ++j)
@@ -181,8 +188,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }
 
 template <class T, class B>
-__global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>)
-    lone_bits_backward_kernel(const BitStatsBackward args) {
+__global__ void __launch_bounds__(kPackedThreads) lone_bits_backward_kernel(const BitStatsBackward args) {
   using A = Acc<T>;
   const int64_t numel = args.in.num_rows * args.in.width;
   for_rows<TeamOf<kWarp>>(bit_blocks(numel), [&](int64_t block) {

@@ -107,8 +107,8 @@ class NoisyRow {
     int chunk = 0;  // of the thread
     for_spread<kLanes>(size_, [&](int64_t first) {
       A z[kSize], g[kSize];
-      load_spread<kLanes>(row_, first, size_, z, -kInfinity<A>);
       noise(chunk++, first, g);
+      load_spread<kLanes>(row_, first, size_, z, -kInfinity<A>);
       f(first, z, g);
     });
   }

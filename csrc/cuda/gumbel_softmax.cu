@@ -9,7 +9,7 @@ namespace cuda {
 namespace {
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     soft_kernel(const GumbelSoftmaxForward args) {
   using A = Acc<T>;
   constexpr int n = NoisyRow<T, kLanes>::kSize;
@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, Team
     const NoisyRow<T, kLanes> row(args.in, r);
     T* out = static_cast<T*>(args.out) + r * args.in.rows.vocab;
     NoisySums<A, Sums::total> sums;
-    row.first(held, [&](int64_t, const A* z, const A* g) { sums.template add<n>(z, g, static_cast<A>(bits)); });
+    const auto scale = static_cast<A>(bits);
+    row.first(held, [&](int64_t, const A* z, const A* g) { sums.template add<n>(z, g, scale); });
     const SoftTotal total = sums.template merged<TeamOf<kLanes>>(bits);
     const NoisySoftmax<A> q = sums.template softmax<TeamOf<kLanes>>(total, bits);
     row.again(held, [&](int64_t first, const A* z, const A* g) {
@@ -69,7 +70,7 @@ struct Largest {
 };
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     hard_kernel(const GumbelSoftmaxForward args) {
   using A = Acc<T>;
   const int64_t vocab = args.in.rows.vocab;

@@ -96,8 +96,7 @@ __device__ __forceinline__ void draw_tile(const SampleBits& args, int64_t draws,
 }
 
 template <class T, class B>
-__global__ void __launch_bounds__(kPackedThreads, kBlocks<Acc<T>, TeamOf<kWarp>>)
-    sample_bits_kernel(const SampleBits args) {
+__global__ void __launch_bounds__(kPackedThreads) sample_bits_kernel(const SampleBits args) {
   const int64_t draws = args.antithetic ? args.num_samples / 2 : args.num_samples;
   const int64_t blocks = bit_blocks(args.numel);
   for_rows<TeamOf<kWarp>>(blocks * tiles_of(draws), [&](int64_t item) {

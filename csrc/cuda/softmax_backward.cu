@@ -55,7 +55,7 @@ struct Product {
 };
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     from_soft_kernel(const SoftmaxBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -106,6 +106,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     const double temperature = args.in.temperature ? args.in.temperature[r] : 1.0;
     const double bits = kLog2E / temperature;
     const NoisyRow<T, kLanes> row(args.in, r);
+    const auto scale = static_cast<A>(bits);
     NoisySums<A, Sums::by_bits> mine;
     int loud = 0;
     row.first(held, [&](int64_t first, const A* z, const A* g) {
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
       load_spread<kLanes>(gradients.upstream, first, vocab, grad, A(0));
 #pragma unroll
       for (int j = 0; j < n; ++j) loud |= grad[j] != 0;
-      mine.template add<n>(z, g, static_cast<A>(bits), grad, by_temperature);
+      mine.template add<n>(z, g, scale, grad, by_temperature);
     });
     if (largest_of<Team>(loud) == 0) return gradients.template silence<Team>(vocab);
     const SoftTotal total = mine.template merged<Team>(bits);

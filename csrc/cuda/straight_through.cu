@@ -36,7 +36,7 @@ __device__ int64_t token_of(const T* row, int64_t vocab) {
 }
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     one_hot_kernel(const StraightThroughForward args) {
   using Team = TeamOf<kLanes>;
   const int64_t vocab = args.in.rows.vocab;
@@ -101,7 +101,7 @@ __device__ void jacobian_product(const GradedRow<T>& row, const Softmax<Acc<T>>&
 }
 
 template <class T, int kLanes, bool kTempered>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, TeamOf<kLanes>>)
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     jacobian_kernel(const StraightThroughBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -115,13 +115,14 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kBlocks<Acc<T>, Team
     const int64_t token = args.tokens[r];
     if (token < 0 || token >= vocab) refuse(Refusal::token, r, 0);
     const double chosen = value(row.upstream[token]);
+    const auto scale = static_cast<A>(bits), plain_scale = static_cast<A>(kLog2E);
     SoftSums<A, Sums::by_grad> of_q, of_p;
     int loud = 0;
     row.template chunks<Team>([&](int64_t, int, const A* x, const A* grad) {
 #pragma unroll
       for (int j = 0; j < kChunk; ++j) loud |= grad[j] != 0;
-      of_q.template add<kChunk>(x, static_cast<A>(bits), grad, false);
-      if constexpr (kTempered) of_p.template add<kChunk>(x, static_cast<A>(kLog2E), grad, false);
+      of_q.template add<kChunk>(x, scale, grad, false);
+      if constexpr (kTempered) of_p.template add<kChunk>(x, plain_scale, grad, false);
     });
     // A row without a gradient is 0 whatever it holds, so that a loss may mask it afterwards: no 0 * NaN.
     if (largest_of<Team>(loud) == 0) return fill_zero<Team>(row.out, vocab);

@@ -87,11 +87,6 @@ struct TeamOf<kWholeBlock> {
   }
 };
 
-// Blocks of a kernel that a multiprocessor has room for at least: 64 registers for a thread, or for
-// doubles as many as they take.
-template <class A, class Team>
-constexpr int kBlocks = sizeof(A) == 8 ? 1 : 1024 / Team::kThreads;
-
 template <class Team, class X>
 __device__ X sum_of(X x) {
   return Team::all(Add{}, x);

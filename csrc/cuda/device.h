@@ -1,5 +1,5 @@
-// What the kernels use of CUDA beyond its language: a launch, a refusal and the fast power of two. For
-// tests without a GPU, PGEST_EMULATE takes all of it, and the language, from an emulator.
+// What the kernels use of CUDA beyond its language: a launch, a refusal and fast powers and logarithms
+// of two. For tests without a GPU, PGEST_EMULATE takes all of it, and the language, from an emulator.
 #pragma once
 
 #if defined(PGEST_EMULATE)
@@ -54,6 +54,12 @@ __device__ __forceinline__ double product(double a, double b) { return __dmul_rn
 
 // Asks for memory that is read soon.
 __device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+// log2(x) of a normal x > 0: to 2^-22 for x in [1/2, 2], elsewhere to 2 units in the last place.
+__device__ __forceinline__ float log2_fast(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 // What went wrong, or null. `stream` is a cudaStream_t.
 template <class Args>

@@ -242,6 +242,15 @@ __device__ __forceinline__ void for_chunks(const T* row, int64_t size, const F& 
   for_chunks_of<Team>(OneRow<T>{row}, size, f);
 }
 
+// Calls f(place in the row, length) for each of the thread's chunks, of which the first starts where the row
+// does, whatever its address: its elements fall to the same threads in every batch.
+template <class Team, class F>
+__device__ __forceinline__ void for_even_chunks(int64_t size, const F& f) {
+#pragma unroll 1
+  for (int64_t at = int64_t{kChunk} * Team::rank(); at < size; at += int64_t{kChunk} * Team::size())
+    f(at, size - at < kChunk ? static_cast<int>(size - at) : kChunk);
+}
+
 // Calls f with the storage type of dtype as a constant.
 template <class F>
 const char* with_type(DType dtype, const F& f) {

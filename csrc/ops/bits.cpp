@@ -70,7 +70,7 @@ std::tuple<Tensor, Tensor> bit_stats(Tensor logits, Optional bits, bool entropy,
   if (samples) args.logp_out = logp.mutable_data_ptr();
   if (entropy) args.entropy_out = entropy_out.mutable_data_ptr();
   const int64_t work = input.in.width * (1 + input.in.num_samples);
-  constexpr Kernel<BitStatsForward> kernel PGEST_KERNEL_TODO(bit_stats);
+  constexpr Kernel<BitStatsForward> kernel PGEST_KERNEL(bit_stats);
   refuse(run(kernel, logits, args, input.in.num_rows, work));
   return {logp, entropy_out};
 }
@@ -87,7 +87,7 @@ Tensor bit_stats_backward(Tensor logits, Optional bits, Optional grad_logp, Opti
   const BitStatsBackward args{input.in, data(by_logp), data(by_entropy),
                               grad_logits.mutable_data_ptr()};
   const int64_t work = input.in.width * (1 + input.in.num_samples);
-  constexpr Kernel<BitStatsBackward> kernel PGEST_KERNEL_TODO(bit_stats_backward);
+  constexpr Kernel<BitStatsBackward> kernel PGEST_KERNEL(bit_stats_backward);
   refuse(run(kernel, logits, args, input.in.num_rows, work));
   return grad_logits;
 }
@@ -113,7 +113,7 @@ Tensor sample_bits(Tensor logits, int64_t num_samples, bool antithetic, Optional
   args.uniforms = data(uniforms);
   args.out = out.mutable_data_ptr();
   const int64_t blocks = (args.numel + kBitBlock - 1) / kBitBlock;
-  constexpr Kernel<SampleBits> kernel PGEST_KERNEL_TODO(sample_bits);
+  constexpr Kernel<SampleBits> kernel PGEST_KERNEL(sample_bits);
   refuse(run(kernel, logits, args, blocks, kBitBlock * (1 + draws)));
   return out;
 }

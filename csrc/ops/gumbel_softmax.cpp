@@ -36,7 +36,7 @@ Tensor gumbel_softmax(Tensor logits, Optional temperature, Optional seed, Option
   const Input input = make_input(logits, temperature, seed, noise);
   Tensor out = fresh_like(logits);
   const GumbelSoftmaxForward args{input.in, hard, out.mutable_data_ptr()};
-  constexpr Kernel<GumbelSoftmaxForward> kernel PGEST_KERNEL_TODO(gumbel_softmax);
+  constexpr Kernel<GumbelSoftmaxForward> kernel PGEST_KERNEL(gumbel_softmax);
   refuse(run(kernel, logits, args, args.in.num_rows, args.in.rows.vocab), args.in);
   return out;
 }
@@ -54,7 +54,7 @@ std::tuple<Tensor, Tensor> run_backward(const Input& input, const Optional& soft
   SoftmaxBackward args{in, data(held_soft), data(held_grad), grad_logits.mutable_data_ptr()};
   if (by_temperature)
     args.grad_temperature = static_cast<double*>(grad_temperature.mutable_data_ptr());
-  constexpr Kernel<SoftmaxBackward> kernel PGEST_KERNEL_TODO(softmax_backward);
+  constexpr Kernel<SoftmaxBackward> kernel PGEST_KERNEL(softmax_backward);
   refuse(run(kernel, grad, args, in.num_rows, in.rows.vocab), in);
   return {grad_logits, grad_temperature};
 }

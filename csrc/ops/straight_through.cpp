@@ -42,7 +42,7 @@ std::tuple<Tensor, Tensor> straight_through(Tensor logits, Tensor sample, Option
   }
   args.tokens_out = static_cast<int64_t*>(tokens.mutable_data_ptr());
   args.out = out.mutable_data_ptr();
-  constexpr Kernel<StraightThroughForward> kernel PGEST_KERNEL_TODO(straight_through);
+  constexpr Kernel<StraightThroughForward> kernel PGEST_KERNEL(straight_through);
   refuse(run(kernel, logits, args, rows.in.num_rows, rows.in.rows.vocab), rows.in);
   return {out, tokens};
 }
@@ -58,7 +58,7 @@ Tensor straight_through_backward(Tensor logits, Tensor tokens, Optional temperat
   args.jacobian = jacobian_of(jacobian);
   args.grad = data(held_grad);
   args.grad_logits = grad_logits.mutable_data_ptr();
-  constexpr Kernel<StraightThroughBackward> kernel PGEST_KERNEL_TODO(straight_through_backward);
+  constexpr Kernel<StraightThroughBackward> kernel PGEST_KERNEL(straight_through_backward);
   refuse(run(kernel, logits, args, rows.in.num_rows, rows.in.rows.vocab), rows.in);
   return grad_logits;
 }

@@ -92,6 +92,7 @@ inline float exp2_fast(float x) {
   return y < 0x1p-126f ? 0 : y;
 }
 inline double exp2_fast(double x) { return std::exp2(x); }
+inline float log2_fast(float x) { return std::log2(x); }
 
 template <class A>
 A reciprocal_fast(A x) {

@@ -3,3 +3,8 @@
 #include "../../csrc/cuda/token_stats.cu"
 #include "../../csrc/cuda/token_stats_full_backward.cu"
 #include "../../csrc/cuda/token_stats_full_forward.cu"
+#include "../../csrc/cuda/gumbel_softmax.cu"
+#include "../../csrc/cuda/softmax_backward.cu"
+#include "../../csrc/cuda/straight_through.cu"
+#include "../../csrc/cuda/bits.cu"
+#include "../../csrc/cuda/sample_bits.cu"

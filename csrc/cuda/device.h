@@ -17,8 +17,9 @@
 namespace pgest::cuda {
 
 // A value that the host would have refused by name. It cannot be told from here without waiting for
-// the device, so that it ends the kernel as torch's own device-side assertions do.
-__device__ __noinline__ inline void refuse(Refusal::Kind kind, int64_t, int64_t) {
+// the device, so that it ends the kernel as torch's own device-side assertions do. That it does not return
+// spares registers: nothing has to be kept over the call.
+[[noreturn]] __device__ __forceinline__ void refuse(Refusal::Kind kind, int64_t, int64_t) {
   assert(kind != Refusal::token && "pgest: tokens must be in [0, vocabulary)");
   assert(kind != Refusal::value_token && "pgest: value_tokens must be in [0, vocabulary)");
   assert(kind != Refusal::temperature && "pgest: temperature must be positive and finite");
@@ -28,6 +29,7 @@ __device__ __noinline__ inline void refuse(Refusal::Kind kind, int64_t, int64_t)
   assert(kind != Refusal::one_hot && "pgest: sample must be one-hot");
   assert(kind != Refusal::bit && "pgest: bits must be from 0 to 1");
   assert(kind != Refusal::nan && "pgest: logits must not be NaN");
+  __trap();
 }
 
 // 2^x; results below the smallest normal number are 0, as are those of the CPU kernels. NaN stays NaN.

@@ -30,6 +30,12 @@ struct Smaller {
   }
 };
 
+// Of the threads of a team: the sum of those before, and of all.
+template <class X>
+struct Prefix {
+  X before, all;
+};
+
 // kLanes neighbours of a warp; several teams share a block.
 template <int kLanes>
 struct TeamOf {
@@ -53,6 +59,27 @@ struct TeamOf {
     for (int offset = kLanes / 2; offset > 0; offset /= 2)
       x = op(x, __shfl_xor_sync(mask(), x, offset));
     return x;
+  }
+
+  // What the thread of that rank holds.
+  template <class X>
+  __device__ static X from(int rank, X x) {
+    if constexpr (kLanes > 1) x = __shfl_sync(mask(), x, rank, kLanes);
+    return x;
+  }
+
+  template <class X>
+  __device__ static Prefix<X> prefix(X x) {
+    if constexpr (kLanes == 1) {
+      return {0, x};
+    } else {
+      for (int offset = 1; offset < kLanes; offset *= 2) {
+        const X before = __shfl_up_sync(mask(), x, offset, kLanes);
+        if (rank() >= offset) x += before;
+      }
+      const X before = __shfl_up_sync(mask(), x, 1, kLanes);
+      return {rank() == 0 ? 0 : before, from(kLanes - 1, x)};
+    }
   }
 
  private:
@@ -83,6 +110,22 @@ struct TeamOf<kWholeBlock> {
     x = in_warp(op, of_warps[lane % warps], warps);  // warps is a power of two
     __syncthreads();                                 // before the next call writes
     return x;
+  }
+
+  template <class X>
+  __device__ static Prefix<X> prefix(X x) {
+    __shared__ X of_warps[kMaxThreads / kWarp];
+    const int warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+    const Prefix<X> mine = TeamOf<kWarp>::prefix(x);
+    if (threadIdx.x % kWarp == 0) of_warps[warp] = mine.all;
+    __syncthreads();
+    Prefix<X> sum{mine.before, 0};
+    for (int w = 0; w < warps; ++w) {
+      if (w < warp) sum.before += of_warps[w];
+      sum.all += of_warps[w];
+    }
+    __syncthreads();
+    return sum;
   }
 
  private:

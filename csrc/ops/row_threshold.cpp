@@ -18,7 +18,7 @@ Tensor row_threshold(Tensor logits, Optional bias, double softcap, Optional temp
   args.top_p = top_p;
   args.log_min_p = std::log(min_p);
   args.out = static_cast<double*>(out.mutable_data_ptr());
-  constexpr Kernel<RowThreshold> kernel PGEST_KERNEL_TODO(row_threshold);
+  constexpr Kernel<RowThreshold> kernel PGEST_KERNEL(row_threshold);
   refuse_temperature(run(kernel, logits, args, args.in.num_rows, args.in.rows.vocab), args.in);
   return out;
 }

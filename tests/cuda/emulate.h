@@ -55,12 +55,14 @@ uint16_t half_of(float x);
 inline void __syncthreads() { pgest::emulated::sync_threads(); }
 inline void __syncwarp(unsigned mask = ~0u) { pgest::emulated::sync_lanes(mask); }
 
+// Lanes of a shuffle count within parts of `width` of a warp.
 template <class X>
-X __shfl_sync(unsigned mask, X x, int from) {
+X __shfl_sync(unsigned mask, X x, int from, int width = 32) {
   static_assert(sizeof(X) <= sizeof(uint64_t));
   uint64_t word = 0;
   std::memcpy(&word, &x, sizeof(X));
-  word = pgest::emulated::exchange(mask, word, from);
+  const int first = threadIdx.x % 32 / width * width;
+  word = pgest::emulated::exchange(mask, word, first + from);
   std::memcpy(&x, &word, sizeof(X));
   return x;
 }
@@ -69,9 +71,9 @@ X __shfl_xor_sync(unsigned mask, X x, int offset) {
   return __shfl_sync(mask, x, (threadIdx.x % 32) ^ offset);
 }
 template <class X>
-X __shfl_up_sync(unsigned mask, X x, unsigned offset) {
-  const int lane = threadIdx.x % 32, from = lane - static_cast<int>(offset);
-  return __shfl_sync(mask, x, from < 0 ? lane : from);
+X __shfl_up_sync(unsigned mask, X x, unsigned offset, int width = 32) {
+  const int lane = threadIdx.x % width, from = lane - static_cast<int>(offset);
+  return __shfl_sync(mask, x, from < 0 ? lane : from, width);
 }
 inline unsigned __ballot_sync(unsigned mask, bool vote) {
   unsigned all = 0;
@@ -81,6 +83,13 @@ inline unsigned __ballot_sync(unsigned mask, bool vote) {
 }
 inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<uint64_t>(x)); }
+// No other fiber runs meanwhile.
+inline unsigned atomicAdd(unsigned* sum, unsigned x) {
+  const unsigned before = *sum;
+  *sum += x;
+  return before;
+}
 
 namespace pgest::cuda {
 

@@ -54,6 +54,7 @@ __device__ __forceinline__ double product(double a, double b) { return __dmul_rn
 
 // Asks for memory that is read soon.
 __device__ __forceinline__ void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
 // log2(x) of a normal x > 0: to 2^-22 for x in [1/2, 2], elsewhere to 2 units in the last place.
 __device__ __forceinline__ float log2_fast(float x) {
   float y;

@@ -31,13 +31,13 @@ struct Kernel {
   const char* (*cuda)(const Args& args, void* stream);  // null where the build has none
 };
 
-#if defined(PGEST_CUDA) || defined(PGEST_EMULATE)
+#if defined(PGEST_EMULATE)  // runs the CUDA kernels for tensors of the CPU
+#define PGEST_KERNEL(name) {nullptr, name##_cuda}
+#elif defined(PGEST_CUDA)
 #define PGEST_KERNEL(name) {name##_cpu, name##_cuda}
 #else
 #define PGEST_KERNEL(name) {name##_cpu, nullptr}
 #endif
-
-#define PGEST_KERNEL_TODO(name) {name##_cpu, nullptr}
 
 inline bool same_device(const Tensor& a, const Tensor& b) {
   return a.is_cpu() == b.is_cpu() && (a.is_cpu() || a.get_device() == b.get_device());
@@ -76,11 +76,9 @@ template <class Args>
 Refusal run(const Kernel<Args>& kernel, const Tensor& like, const Args& args, int64_t num_rows,
             int64_t row_elements) {
 #if defined(PGEST_EMULATE)
-  if (kernel.cuda) {
-    check_launch(kernel.cuda(args, nullptr));
-    return emulated::take_refusal();
-  }
-#endif
+  check_launch(kernel.cuda(args, nullptr));
+  return emulated::take_refusal();
+#else
   if (!like.is_cpu()) {
     const torch::stable::accelerator::DeviceGuard guard(like.get_device());
     check_launch(kernel.cuda(args, current_cuda_stream(like.get_device())));
@@ -88,6 +86,7 @@ Refusal run(const Kernel<Args>& kernel, const Tensor& like, const Args& args, in
   }
   return over_rows(num_rows, row_elements,
                    [&](int64_t begin, int64_t end) { return kernel.cpu(args, begin, end); });
+#endif
 }
 
 }  // namespace pgest::ops

@@ -69,7 +69,7 @@ def extension() -> Extension:
         sources += sorted(str(p) for p in Path("tests/cuda").glob("*.cpp"))
         macros.append(("PGEST_EMULATE", "1"))
         folders = [str(Path(name).resolve()) for name in ("csrc/cuda", "tests/cuda")]
-        flags += [*(f"-I{name}" for name in folders), "-Wno-unknown-pragmas"]
+        flags += [*(f"-I{name}" for name in folders), "-Wno-unknown-pragmas", "-O1"]
     return CppExtension(
         "pgest._C",
         sources,

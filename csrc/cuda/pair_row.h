@@ -47,6 +47,15 @@ struct PairRow {
     }
   }
 
+  // Values of a chunk, or the logits where they are known to be the same.
+  template <bool kTransform, class Chunk>
+  __device__ __forceinline__ void load(int64_t at, int n, A* x, const Chunk& chunk) const {
+    if constexpr (kTransform) {
+      policy.load(at, n, x, chunk);
+    } else {
+      load_chunk(policy.logits + at, n, x, -kInfinity<A>, chunk);
+    }
+  }
   __device__ __forceinline__ void load_reference(int64_t, int, A* y, const FetchedPair<T>& chunk) const {
     chunk.reference.values(y);
   }
@@ -83,6 +92,12 @@ struct PairRow {
   };
 };
 
+// A function of its own: offsets are divisions, whose registers no pass should hold.
+template <class T>
+__device__ __noinline__ PairRow<T> pair_row(const TokenStatsInput& in, int64_t row) {
+  return PairRow<T>(in, row);
+}
+
 // Refuses the row's tokens and value_tokens that are outside the vocabulary.
 template <class Team>
 __device__ void refuse_tokens(const TokenStatsInput& in, int64_t row, int64_t num_samples) {
@@ -103,6 +118,17 @@ __device__ double value_term(const TokenStatsInput& in, const PairRow<T>& row, i
   const double v = row.policy.of(in.value_tokens[at]);
   if (v == -kInfinity<double>) return 0;
   return exp(token_logp(v, state, temperature)) * static_cast<const Acc<T>*>(in.values)[at];
+}
+
+// Calls f with whether there is a reference, and whether values are other than the logits, as constants.
+// float64 has one kernel for both of the latter.
+template <class T, class F>
+const char* with_pair(bool reference, bool transformed, const F& f) {
+  if constexpr (sizeof(T) < 8) {
+    if (!transformed)
+      return reference ? f.template operator()<true, false>() : f.template operator()<false, false>();
+  }
+  return reference ? f.template operator()<true, true>() : f.template operator()<false, true>();
 }
 
 }  // namespace pgest::cuda

@@ -130,7 +130,10 @@ __device__ __forceinline__ Word gather(const T* p) {
       word.of[i] = p[2 * i].bits | static_cast<uint32_t>(p[2 * i + 1].bits) << 16;
   } else {
 #pragma unroll
-    for (int i = 0; i < kInWord<T>; ++i) memcpy(word.of + i * (sizeof(T) / 4), p + i, sizeof(T));
+    for (int i = 0; i < kInWord<T>; ++i) {
+      const T x = p[i];  // one load: the address is aligned to its type
+      memcpy(word.of + i * (sizeof(T) / 4), &x, sizeof(T));
+    }
   }
   return word;
 }
@@ -212,8 +215,10 @@ __device__ __forceinline__ void for_chunks_of(const Source& source, int64_t size
     Chunk chunks[kAhead];
     const auto fetch = [&](bool aligned) {
 #pragma unroll
-      for (int k = 0; k < kAhead; ++k)
-        if (c + k * step < whole) chunks[k] = source.fetch(int64_t{c + k * step} * kChunk, aligned);
+      for (int k = 0; k < kAhead; ++k) {
+        const int last = c + k * step < whole ? c + k * step : whole - 1;  // no branch, so no half of a value
+        chunks[k] = source.fetch(int64_t{last} * kChunk, aligned);
+      }
     };
     // One branch for all: what is done for other addresses must not be in the way of aligned ones.
     if (aligned) {

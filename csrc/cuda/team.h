@@ -137,9 +137,10 @@ struct TeamOf<kWholeBlock> {
   }
 };
 
-// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64.
-template <class T, int kLanes>
-constexpr int kResident = (sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
+// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64 and
+// in kernels that compute more than they wait for memory.
+template <class T, int kLanes, bool kLarge = false>
+constexpr int kResident = (kLarge || sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
 
 template <class Team, class X>
 __device__ X sum_of(X x) {

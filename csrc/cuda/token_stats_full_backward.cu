@@ -106,7 +106,7 @@ struct Weighted {
   __device__ Weighted(const TokenStatsBackward& args, int64_t r)
       : in(args.in),
         chosen{in, static_cast<const Acc<T>*>(args.grad[kLogp]), static_cast<Acc<T>*>(args.chosen), r},
-        row(in, r),
+        row(pair_row<T>(in, r)),
         state(saved_state(args, r).p),
         temperature(in.temperature ? in.temperature[r] : 1.0),
         grad_value(in.value_tokens ? upstream<T>(args, r).value : 0) {}
@@ -195,11 +195,10 @@ __device__ __noinline__ void silence(const TokenStatsBackward& args, int64_t r, 
 }
 
 // Writes a row's gradient and returns the thread's part of its moments.
-template <class Team, bool kReference, class T>
-__device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, int64_t r, T* out,
+template <class Team, bool kReference, bool kTransform, class T>
+__device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, const PairRow<T>& row, T* out,
                                       const Pass<Acc<T>>& pass) {
   using A = Acc<T>;
-  const PairRow<T> row(args.in, r);
   const PairGradient<A>& c = pass.c;
   const bool by_temperature = args.grad_temperature, excludes = row.policy.excludes();
   const bool compares = c.kl != 0 || c.reverse_kl != 0;
@@ -207,7 +206,7 @@ __device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, int64_t r,
   row.template chunks<Team, kReference>(args.in.rows.vocab, [&](int64_t at, int n, const auto& chunk) {
     A x[kChunk], y[kChunk] = {}, r[kChunk] = {};
     if (c.value != 0) row.load_rewards(at, n, r, chunk);
-    row.policy.load(at, n, x, chunk);
+    row.template load<kTransform>(at, n, x, chunk);
     if constexpr (kReference) row.load_reference(at, n, y, chunk);
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
@@ -217,25 +216,27 @@ __device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, int64_t r,
         if (kReference && compares) moment += moment_of_q(x[i], y[i], c, pass.reverse_bits);
       }
       // Nothing reaches what the threshold excludes.
-      if (excludes && x[i] == -kInfinity<A>) g = 0;
+      if (kTransform && excludes && x[i] == -kInfinity<A>) g = 0;
       x[i] = g;
     }
-    if (row.policy.softcap != 0) through_softcap(row.policy, at, n, x, chunk);
+    if (kTransform && row.policy.softcap != 0) through_softcap(row.policy, at, n, x, chunk);
     store(out + at, n, x);
   });
   return moment;
 }
 
-template <class T, int kLanes, bool kReference>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>)
+template <class T, int kLanes, bool kReference, bool kTransform>
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes, kTransform>)
     full_backward_kernel(const __grid_constant__ TokenStatsBackward args) {
   using Team = TeamOf<kLanes>;
-  const Rows& rows = args.in.rows;
   for_rows<Team>(args.in.num_rows, [&](int64_t r) {
-    T* out = static_cast<T*>(args.grad_logits) + (args.inplace ? rows.offset(r) : r * rows.vocab);
+    const PairRow<T> row = pair_row<T>(args.in, r);
+    const int64_t offset = args.inplace ? row.policy.logits - static_cast<const T*>(args.in.logits)
+                                        : r * args.in.rows.vocab;
+    T* out = static_cast<T*>(args.grad_logits) + offset;
     const Pass<Acc<T>> pass = before_pass<Team, kReference, T>(args, r);
     if (pass.silent) return silence<Team>(args, r, out);
-    const Acc<T> moment = run<Team, kReference>(args, r, out, pass);
+    const Acc<T> moment = run<Team, kReference, kTransform>(args, row, out, pass);
     after_pass<Team>(args, r, out, moment);
   });
 }
@@ -247,11 +248,12 @@ using namespace cuda;
 
 const char* token_stats_full_backward_cuda(const TokenStatsBackward& args, void* stream) {
   const Geometry g = geometry_of_several_lanes(args.in.num_rows, args.in.rows.vocab);
+  const bool reference = args.grad[kKl] || args.grad[kReverseKl];
   return with_type(args.in.dtype, [&]<class T>() {
     return with_several_lanes(g.lanes, [&]<int kLanes>() {
-      return args.grad[kKl] || args.grad[kReverseKl]
-                 ? launch(full_backward_kernel<T, kLanes, true>, g, args, stream)
-                 : launch(full_backward_kernel<T, kLanes, false>, g, args, stream);
+      return with_pair<T>(reference, args.in.transformed(), [&]<bool kReference, bool kTransform>() {
+        return launch(full_backward_kernel<T, kLanes, kReference, kTransform>, g, args, stream);
+      });
     });
   });
 }

@@ -10,17 +10,17 @@ namespace {
 
 constexpr int kRanks = 4;  // counted in a pass
 
-template <class Team, bool kReference, class T>
+template <class Team, bool kReference, bool kTransform, class T>
 __device__ __forceinline__ PairRunning<Acc<T>> read_row(const TokenStatsForward& args, int64_t r,
                                                         Acc<T> bits) {
   using A = Acc<T>;
-  const PairRow<T> row(args.in, r);
+  const PairRow<T> row = pair_row<T>(args.in, r);
   const bool reverse = args.out[kReverseKl], rewards = args.out[kValue] && row.values;
   PairRunning<A> mine;
   row.template chunks<Team, kReference>(args.in.rows.vocab, [&](int64_t at, int n, const auto& chunk) {
     A x[kChunk];
     if (rewards) row.prefetch_rewards(at);
-    row.policy.load(at, n, x, chunk);
+    row.template load<kTransform>(at, n, x, chunk);
     mine.rise(x, at, bits);
     if constexpr (kReference) {
       A y[kChunk];
@@ -172,7 +172,7 @@ __device__ __noinline__ void finish_row(const TokenStatsForward& args, int64_t r
   using A = Acc<T>;
   const TokenStatsInput& in = args.in;
   const double temperature = in.temperature ? in.temperature[r] : 1.0;
-  const PairRow<T> row(in, r);
+  const PairRow<T> row = pair_row<T>(in, r);
   const PairSums sums = merged<Team, kReference>(mine, args, bits);
   int64_t argmax = 0;
   if (args.argmax_out) {
@@ -194,14 +194,14 @@ __device__ __noinline__ void finish_row(const TokenStatsForward& args, int64_t r
   if (Team::rank() == 0) write_row<T>(args, r, state, lse_of(state.p, temperature), argmax);
 }
 
-template <class T, int kLanes, bool kReference>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>)
+template <class T, int kLanes, bool kReference, bool kTransform>
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes, kTransform>)
     full_forward_kernel(const __grid_constant__ TokenStatsForward args) {
   using Team = TeamOf<kLanes>;
   for_rows<Team>(args.in.num_rows, [&](int64_t r) {
     if (args.in.mask && !args.in.mask[r]) return write_masked<Team, T>(args, r);
     const auto bits = checked_bits<Team, Acc<T>>(args.in, r);
-    const auto mine = read_row<Team, kReference, T>(args, r, bits);
+    const auto mine = read_row<Team, kReference, kTransform, T>(args, r, bits);
     finish_row<Team, kReference, T>(args, r, bits, mine);
   });
 }
@@ -213,11 +213,12 @@ using namespace cuda;
 
 const char* token_stats_full_forward_cuda(const TokenStatsForward& args, void* stream) {
   const Geometry g = geometry_of_several_lanes(args.in.num_rows, args.in.rows.vocab);
+  const bool reference = args.out[kKl] || args.out[kReverseKl];
   return with_type(args.in.dtype, [&]<class T>() {
     return with_several_lanes(g.lanes, [&]<int kLanes>() {
-      return args.out[kKl] || args.out[kReverseKl]
-                 ? launch(full_forward_kernel<T, kLanes, true>, g, args, stream)
-                 : launch(full_forward_kernel<T, kLanes, false>, g, args, stream);
+      return with_pair<T>(reference, args.in.transformed(), [&]<bool kReference, bool kTransform>() {
+        return launch(full_forward_kernel<T, kLanes, kReference, kTransform>, g, args, stream);
+      });
     });
   });
 }

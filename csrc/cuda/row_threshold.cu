@@ -48,19 +48,19 @@ __device__ A top_k(S& selection, int64_t k, A highest, A largest) {
   return selection.find(lowest, largest, Count{}, target);
 }
 
-// Of the values that `lowest` leaves. Impossible tokens are never among them.
+// Of the values that `lowest` leaves, if any were left out. Impossible tokens are never among them.
 template <class A, class S>
 __device__ A top_p(S& selection, const RowThreshold& args, A lowest, const RowSums& sums, double bits) {
   const int64_t vocab = args.in.rows.vocab;
-  const A largest = static_cast<A>(sums.pivot);
-  const Mass<A> mass(largest, bits, vocab);
-  if (lowest != -kInfinity<A>)
-    return selection.find(lowest, largest, mass,
-                          [&](uint64_t all) { return rounded_up(args.top_p * static_cast<double>(all)); });
-  const double bound = fmax(top_p_bound(largest, sums.s0, vocab, bits, args.top_p),
-                            static_cast<double>(std::numeric_limits<A>::lowest()));
-  return selection.find(static_cast<A>(bound), largest, mass,
-                        [&](uint64_t) { return rounded_up(args.top_p * sums.s0 * mass.unit); });
+  const Mass<A> mass(static_cast<A>(sums.pivot), bits, vocab);
+  const bool whole = lowest == -kInfinity<A>;
+  if (whole) {
+    const double bound = top_p_bound(sums.pivot, sums.s0, vocab, bits, args.top_p);
+    lowest = static_cast<A>(fmax(bound, static_cast<double>(std::numeric_limits<A>::lowest())));
+  }
+  return selection.find(lowest, mass.largest, mass, [&](uint64_t left) {
+    return rounded_up(args.top_p * (whole ? sums.s0 * mass.unit : static_cast<double>(left)));
+  });
 }
 
 template <int kLanes, class T>

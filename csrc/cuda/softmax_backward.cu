@@ -119,7 +119,8 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
     if (largest_of<Team>(loud) == 0) return gradients.template silence<Team>(vocab);
     const SoftTotal total = mine.template merged<Team>(bits);
     const NoisySoftmax<A> softmax = mine.template softmax<Team>(total, bits);
-    Product<A> product(total.mean_grad(), total.mean_log(), temperature, by_temperature);
+    const double mean_log = by_temperature ? total.mean_log() : 0;
+    Product<A> product(total.mean_grad(), mean_log, temperature, by_temperature);
     // A pass more makes the mean where it is only known what counts after the first.
     SoftMoments<A> moments;
 #pragma unroll 1
@@ -136,7 +137,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
         }
         store_spread<kLanes>(gradients.out, first, vocab, y);
       });
-      if (passes > 1) product = {moments.template mean_grad<Team>(), total.mean_log(), temperature, by_temperature};
+      if (passes > 1) product = {moments.template mean_grad<Team>(), mean_log, temperature, by_temperature};
     }
     product.template finish<Team>(gradients);
   });

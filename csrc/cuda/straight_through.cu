@@ -1,11 +1,10 @@
 // Hard samples with a Jacobian, on CUDA: the forward hands the sample on, the backward sees logits and
 // upstream gradient twice, for the sums of softmaxes and for the product.
 
+#include "../kernels/relaxed.h"
 #include "chosen.h"
 #include "one_hot.h"
 #include "soft.h"
-
-#include "../kernels/relaxed.h"
 
 namespace pgest {
 namespace cuda {
@@ -85,7 +84,7 @@ __device__ double mean_grad(const GradedRow<T>& row, const SoftTotal& total, con
 // J g, into the gradient's memory.
 template <bool kTempered, class Team, class T>
 __device__ void jacobian_product(const GradedRow<T>& row, const Softmax<Acc<T>>& q, const Softmax<Acc<T>>& p,
-                        const JacobianRow<Acc<T>>& c, int64_t token) {
+                                 const JacobianRow<Acc<T>>& c, int64_t token) {
   using A = Acc<T>;
   row.template chunks<Team>([&](int64_t at, int n, const A* x, A* grad) {
     const int here = place_in(at, token);

@@ -1,7 +1,8 @@
 """Builds the extension `pgest._C`; everything else is declared in pyproject.toml.
 
 PGEST_BUILD=0, or no C++ compiler, installs without it: the ops then run on their definition in
-plain PyTorch. PGEST_BUILD=1 makes a missing compiler an error.
+plain PyTorch. PGEST_BUILD=1 makes a missing compiler an error. PGEST_CUDA=1 or 0 builds with or
+without CUDA kernels; left out, they are built where torch and an nvcc are there for them.
 """
 
 import os
@@ -10,29 +11,73 @@ import shutil
 import sys
 from pathlib import Path
 
+import torch
 from setuptools import Extension, setup
+from torch.utils import cpp_extension
 from torch.utils.cpp_extension import BuildExtension, CppExtension
 
 SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 # The oldest torch whose stable ABI the binary needs (2.11), and the limited API of Python 3.10.
 MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x030A0000")]
+# Ampere to Blackwell, and what comes after from the last one's intermediate code.
+ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
+NVCC = ["-O3", "-std=c++20", "--expt-relaxed-constexpr"]
+
+
+def toolkit() -> Path | None:
+    """The folder of the CUDA toolkit, torch's own choice first."""
+    nvcc = shutil.which("nvcc")
+    homes = [cpp_extension.CUDA_HOME, os.environ.get("CUDA_HOME"), "/usr/local/cuda"]
+    homes += [str(Path(nvcc).resolve().parent.parent)] if nvcc else []
+    found = (Path(home) for home in homes if home and Path(home, "bin", "nvcc").is_file())
+    return next(found, None)
+
+
+def cuda() -> str:
+    """PGEST_CUDA, or what fits this torch: "1", "0", or "emulate", which the tests use."""
+    choice = os.environ.get("PGEST_CUDA", "")
+    if choice not in ("", "0", "1", "emulate"):
+        raise SystemExit(f"PGEST_CUDA must be 0 or 1, got {choice!r}")
+    if choice == "1" and toolkit() is None:
+        raise SystemExit("PGEST_CUDA=1 needs nvcc: install the CUDA toolkit or set CUDA_HOME")
+    return choice or ("1" if torch.version.cuda and toolkit() else "0")
 
 
 def extension() -> Extension:
-    root = Path("csrc")
+    """One shared object for every device, against no CUDA library of torch's."""
+    root, kind = Path("csrc"), cuda()
     sources = sorted(str(p) for p in root.rglob("*.cpp"))
     headers = sorted(str(p) for p in root.rglob("*.h"))
     # Kernels in several instruction sets: with debug information the binary is five times as large.
     flags = ["-O3", "-std=c++20", "-fvisibility=hidden", "-g0"]
     if platform.system() != "Windows":
         flags += SIMD
+    more: dict[str, list[str]] = {}
+    macros = list(MACROS)
+    if kind == "1":
+        home = toolkit()
+        assert home is not None
+        cpp_extension.CUDA_HOME = str(home)  # None on a torch without CUDA, nvcc or not
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
+        sources += sorted(str(p) for p in root.rglob("*.cu"))
+        macros.append(("PGEST_CUDA", "1"))
+        more["libraries"] = ["cudart_static", "dl", "rt", "pthread"]
+        more["library_dirs"] = [str(p) for p in (home / "lib64", home / "lib") if p.is_dir()]
+    if kind == "emulate":
+        ours = ("csrc/ops/", "csrc/module.cpp", "csrc/cpu/platform.cpp")
+        sources = [s for s in sources if s.startswith(ours)]
+        sources += sorted(str(p) for p in Path("tests/cuda").glob("*.cpp"))
+        macros.append(("PGEST_EMULATE", "1"))
+        folders = [str(Path(name).resolve()) for name in ("csrc/cuda", "tests/cuda")]
+        flags += [*(f"-I{name}" for name in folders), "-Wno-unknown-pragmas", "-O1"]
     return CppExtension(
         "pgest._C",
         sources,
         depends=headers,
-        define_macros=MACROS,
-        extra_compile_args={"cxx": flags},
+        define_macros=macros,
+        extra_compile_args={"cxx": flags, "nvcc": NVCC},
         py_limited_api=True,
+        **more,
     )
 
 

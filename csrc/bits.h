@@ -14,7 +14,7 @@ namespace pgest {
 // r, from e = exp(-|z|).
 template <class A>
 PGEST_HD_INLINE A rare_of(A e) {
-  return e / (1 + e);
+  return quotient(e, 1 + e);
 }
 
 // softplus(-|z|) = log(1 + e) with e = exp(-|z|) in [0, 1]; relative accuracy.
@@ -54,7 +54,7 @@ PGEST_HD_INLINE bool draw_bit(A z, A rare, uint32_t high, uint32_t low, int32_t 
   const int32_t flip = mirror ^ (z > 0 ? -1 : 0);
   const int32_t h = static_cast<int32_t>(high) ^ flip;
   const int32_t l = (static_cast<int32_t>(low) ^ flip) & 0xffffff;
-  const A u = static_cast<A>(h) * A(0x1p-32) + (static_cast<A>(l) + A(0.5)) * A(0x1p-56);
+  const A u = static_cast<A>(h) * A(0x1p-32) + (static_cast<A>(l) * A(0x1p-56) + A(0x1p-57));
   const bool event = h >= 0 && u < rare;  // negative: the upper half, which is no rare value
   return event != (z > 0);
 }

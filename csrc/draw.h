@@ -10,6 +10,13 @@ enum Method { kIndependent, kAntithetic, kStratified, kWithoutReplacement };
 
 constexpr double kBelowOne = 1 - 0x1p-53;  // the largest uniform
 
+// How many independent uniforms a row needs: without replacement two a sample, for the perturbed value
+// and for the token.
+PGEST_HD int64_t count_of_uniforms(Method method, int64_t num_samples) {
+  if (method == kWithoutReplacement) return 2 * num_samples;
+  return method == kAntithetic ? (num_samples + 1) / 2 : num_samples;
+}
+
 // The uniform of sample s of S, from a row's independent uniforms u(0), u(1), ...: each is uniform in
 // [0, 1). Antithetic: sample ceil(S / 2) + s mirrors sample s. Stratified: each of S equal parts of
 // [0, 1) holds one; which one sample s falls into turns with the part that u(0) happens to be in.

@@ -23,10 +23,21 @@ PGEST_HD_INLINE To bits_as(From from) {
   return to;
 }
 
+// a / b; where a device divides in many instructions, to 2 units in the last place in few. b is
+// neither huge nor tiny.
+PGEST_HD_INLINE float quotient(float a, float b) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(a, b);
+#else
+  return a / b;
+#endif
+}
+PGEST_HD_INLINE double quotient(double a, double b) { return a / b; }
+
 // log(1 + f) for f in [1/sqrt(2) - 1, sqrt(2) - 1], to 2 units in the last place: 2 atanh(f / (2 + f))
 // by its series, the first term that is missing below rounding.
 PGEST_HD_INLINE float log1p_near_zero(float f) {
-  const float s = f / (2 + f);
+  const float s = quotient(f, 2 + f);
   const float q = s * s;
   const float p = 1.f / 3 + q * (1.f / 5 + q * (1.f / 7 + q * (1.f / 9)));
   return 2 * s + 2 * s * q * p;
@@ -75,21 +86,38 @@ PGEST_HD_INLINE A log_of(Split<A> x) {
   return x.exponent * A(0.69314718055994530942) + log1p_near_zero(x.fraction);
 }
 
-// Exponential noise -log(1 - u), in [2^-57, 39.6]: relative accuracy at both ends.
+// log q for a normal q; 0, which q log q makes harmless, for others.
 template <class A>
-PGEST_HD_INLINE A exponential_noise(uint32_t high, uint32_t low) {
-  // All ones in the upper half, where 1 - u is what counts; its bits are those of u, flipped.
+PGEST_HD_INLINE A log_or_zero(A q) {
+  return q >= std::numeric_limits<A>::min() ? log_of(split(q)) : q * 0;
+}
+
+// A uniform by the half of (0, 1) that it is in and what is between it and that half's end.
+template <class A>
+struct NearEnd {
+  int32_t upper;  // all ones or 0
+  A end;          // min(u, 1 - u), in (0, 1/2]
+};
+
+template <class A>
+PGEST_HD_INLINE NearEnd<A> near_end(uint32_t high, uint32_t low) {
+  // In the upper half 1 - u is what counts; its bits are those of u, flipped.
   const int32_t upper = static_cast<int32_t>(high) >> 31;
   const int32_t h = static_cast<int32_t>(high) ^ upper;
   const int32_t l = (static_cast<int32_t>(low) ^ upper) & 0xffffff;
-  // min(u, 1 - u), in (0, 1/2].
-  const A end = static_cast<A>(h) * A(0x1p-32) + (static_cast<A>(l) + A(0.5)) * A(0x1p-56);
-  const Split<A> far = split(end);
+  return {upper, static_cast<A>(h) * A(0x1p-32) + (static_cast<A>(l) * A(0x1p-56) + A(0x1p-57))};
+}
+
+// Exponential noise -log(1 - u), in [2^-57, 39.6]: relative accuracy at both ends.
+template <class A>
+PGEST_HD_INLINE A exponential_noise(uint32_t high, uint32_t low) {
+  const NearEnd<A> u = near_end<A>(high, low);
+  const Split<A> far = split(u.end);
   // In the lower half 1 - u is in [1/2, 1), and u, not it, has all the bits.
-  const bool near = end < A(0.2928932188134525);
+  const bool near = u.end < A(0.2928932188134525);
   const A exponent = near ? A(0) : A(-1);
-  const A fraction = near ? -end : 1 - 2 * end;
-  return -log_of(Split<A>{upper ? far.exponent : exponent, upper ? far.fraction : fraction});
+  const A fraction = near ? -u.end : 1 - 2 * u.end;
+  return -log_of(Split<A>{u.upper ? far.exponent : exponent, u.upper ? far.fraction : fraction});
 }
 
 // The same from a uniform of the caller's, in [0, 1); the smallest positive number stands for 0.

@@ -22,14 +22,6 @@ struct PairSums {
   double q_alone = -std::numeric_limits<double>::infinity();  // largest v'_j where p_j = 0
 };
 
-// sum 2^d x, given as `sum`, where d falls by -shift and x grows by `by`; `s0` is sum 2^d. What
-// vanishes does so with what was infinite in it, but not with its NaN.
-PGEST_HD double moved(double sum, double s0, double shift, double by) {
-  const double scale = exp2(shift);
-  if (s0 == 0 || scale == 0) return sum != sum ? sum : 0;
-  return (sum + s0 * by) * scale;
-}
-
 // The same sums relative to higher pivots.
 PGEST_HD PairSums rebase(const PairSums& a, double pivot, double q_pivot, double bits_per_logit) {
   if (a.p.pivot == pivot && a.q.pivot == q_pivot) return a;

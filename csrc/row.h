@@ -9,11 +9,7 @@
 #include <cstdint>
 #include <limits>
 
-#if defined(__CUDACC__)
-#define PGEST_HD __host__ __device__ inline
-#else
-#define PGEST_HD inline
-#endif
+#include "host_device.h"
 
 namespace pgest {
 
@@ -34,6 +30,15 @@ struct RowSums {
   double s0 = 0;  // sum 2^d
   double s1 = 0;  // sum 2^d d
 };
+
+// sum 2^d x, given as `sum`, where d falls by -shift and x grows by `by`; `s0` is sum 2^d. What
+// vanishes does so with what was infinite in it, but not with its NaN.
+template <class A>
+PGEST_HD A moved(A sum, A s0, A shift, A by) {
+  const A scale = exp2(shift);
+  if (s0 == 0 || scale == 0) return sum != sum ? sum : 0;
+  return (sum + s0 * by) * scale;
+}
 
 // The same sums relative to a higher pivot.
 PGEST_HD RowSums rebase(const RowSums& a, double pivot, double bits_per_logit) {

@@ -58,7 +58,7 @@ def engine(info: Mapping[str, Any]) -> Iterator[Finding]:
 def cuda(built: bool, devices: int) -> Finding:
     """Whether the extension and torch can use a GPU."""
     value = f"{'built in' if built else 'not built in'}; torch sees {devices or 'no'} GPU"
-    advice = "this version has no CUDA kernels: on a GPU the ops run in plain PyTorch"
+    advice = "for CUDA kernels, with nvcc: PGEST_CUDA=1 pip install --no-build-isolation ."
     return Finding("CUDA", value, advice if devices and not built else "")
 
 

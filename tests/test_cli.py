@@ -108,7 +108,7 @@ def test_columns_are_aligned_and_advice_follows_its_line() -> None:
         (next(doctor.engine(FALLBACK)), "reference (no _C)", "pip install --no-build-isolation"),
         (doctor.cuda(False, 0), "not built in; torch sees no GPU", ""),
         (doctor.cuda(True, 1), "built in; torch sees 1 GPU", ""),
-        (doctor.cuda(False, 2), "not built in; torch sees 2 GPU", "no CUDA kernels"),
+        (doctor.cuda(False, 2), "not built in; torch sees 2 GPU", "PGEST_CUDA=1"),
         (doctor.huge_pages("always [madvise] never\n"), "madvise", ""),
         (doctor.huge_pages("always madvise [never]\n"), "never", "echo madvise"),
         (doctor.extra("x", ["torch"]), f"torch {metadata.version('torch')}", ""),

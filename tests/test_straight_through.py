@@ -144,6 +144,30 @@ def test_impossible_entries_and_broken_rows() -> None:
             assert (grad[[1, 2]] == 0).all()
 
 
+def test_an_infinite_gradient_of_what_is_never_drawn_counts_nothing() -> None:
+    """Entries whose probability rounds to 0, but only beside later ones of their row."""
+    logits = torch.zeros(2, 4500)
+    logits[:, :1100] = -150
+    logits.requires_grad_()
+    upstream = torch.randn(2, 4500, generator=seeded(1))
+    upstream[:, :1100] = math.inf
+    for temperature in (1.0, 1.2):
+        for jacobian in ("straight_through", "reinmax"):
+            options: dict[str, Any] = {"jacobian": jacobian, "temperature": temperature}
+            x = pgest.straight_through(logits, torch.tensor([2000, 3000]), **options)
+            (grad,) = torch.autograd.grad(x, logits, upstream)
+            assert (grad[:, :1100] == 0).all()
+            finite = torch.where(upstream.isinf(), 0.0, upstream)
+            x = pgest.straight_through(logits, torch.tensor([2000, 3000]), **options)
+            (expected,) = torch.autograd.grad(x, logits, finite)
+            torch.testing.assert_close(grad, expected)
+    for hard in (False, True):
+        y = pgest.gumbel_softmax(logits, hard=hard, generator=seeded(0))
+        (grad,) = torch.autograd.grad(y, logits, upstream)
+        assert (grad[:, :1100] == 0).all()
+        assert grad.isfinite().all()
+
+
 def test_samples_share_their_logits() -> None:
     logits = torch.randn(3, 5, generator=seeded(0), dtype=torch.float64, requires_grad=True)
     tokens = torch.randint(5, (4, 3), generator=seeded(1))

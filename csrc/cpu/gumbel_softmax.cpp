@@ -90,12 +90,6 @@ PGEST_CLONES Refusal hard_rows(const GumbelSoftmaxForward& args, int64_t begin, 
   return {};
 }
 
-// log q for a normal q; 0, which q log q makes harmless, for others.
-template <class A>
-PGEST_INLINE A log_or_zero(A q) {
-  return q >= std::numeric_limits<A>::min() ? log_of(split(q)) : q * 0;
-}
-
 // Means over a row that its gradient needs: E[g] and, for the temperature's, E[log q]. They are divided
 // by the sum of q, which is 1 but for rounding: where one q is nearly 1, g - E[g] would be all rounding.
 struct SoftMoments {

@@ -15,10 +15,7 @@ struct Noise {
   int64_t row;
 
   double at(int64_t i) const { return args.noise[i * args.in.num_rows + row]; }
-  int64_t count() const {
-    const int64_t s = args.num_samples;
-    return args.method == kAntithetic ? (s + 1) / 2 : args.method == kWithoutReplacement ? 2 * s : s;
-  }
+  int64_t count() const { return count_of_uniforms(args.method, args.num_samples); }
   bool uniform() const {
     for (int64_t i = 0; i < count(); ++i)
       if (!(at(i) >= 0 && at(i) < 1)) return false;

@@ -53,4 +53,9 @@ Refusal bit_stats_backward_cpu(const BitStatsBackward& args, int64_t begin, int6
 // Blocks [begin, end) of kBitBlock elements each.
 Refusal sample_bits_cpu(const SampleBits& args, int64_t begin, int64_t end);
 
+// On a CUDA stream; what went wrong with the launch, or null.
+const char* bit_stats_cuda(const BitStatsForward& args, void* stream);
+const char* bit_stats_backward_cuda(const BitStatsBackward& args, void* stream);
+const char* sample_bits_cuda(const SampleBits& args, void* stream);
+
 }  // namespace pgest

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "../host_device.h"
+
 namespace pgest {
 
 enum class DType { f64, f32, bf16, f16 };
@@ -18,11 +20,16 @@ struct Rows {
   int64_t strides[kMaxRowDims] = {};
 
   // Offset of row `row`, in elements.
-  int64_t offset(int64_t row) const {
+  PGEST_HD int64_t offset(int64_t row) const {
+    if (ndim <= 1) return row * strides[0];  // strides[0] is 0 where there is but one row
     int64_t at = 0;
+#if defined(__CUDACC__)
+#pragma unroll 1  // a division of 64 bits is long
+#endif
     for (int d = ndim - 1; d >= 0; --d) {
-      at += row % sizes[d] * strides[d];
-      row /= sizes[d];
+      const int64_t outer = row / sizes[d];
+      at += (row - outer * sizes[d]) * strides[d];
+      row = outer;
     }
     return at;
   }
@@ -43,7 +50,7 @@ struct LogitRows {
   const double* threshold = nullptr;
   const bool* mask = nullptr;
 
-  bool transformed() const { return bias || softcap != 0 || threshold; }
+  PGEST_HD bool transformed() const { return bias || softcap != 0 || threshold; }
 };
 
 // What a range of rows refused; the first bad row wins.

@@ -56,4 +56,10 @@ Refusal softmax_backward_cpu(const SoftmaxBackward& args, int64_t begin, int64_t
 Refusal straight_through_cpu(const StraightThroughForward& args, int64_t begin, int64_t end);
 Refusal straight_through_backward_cpu(const StraightThroughBackward& args, int64_t begin, int64_t end);
 
+// On a CUDA stream; what went wrong with the launch, or null.
+const char* gumbel_softmax_cuda(const GumbelSoftmaxForward& args, void* stream);
+const char* softmax_backward_cuda(const SoftmaxBackward& args, void* stream);
+const char* straight_through_cuda(const StraightThroughForward& args, void* stream);
+const char* straight_through_backward_cuda(const StraightThroughBackward& args, void* stream);
+
 }  // namespace pgest

@@ -18,5 +18,6 @@ struct RowThreshold {
 };
 
 Refusal row_threshold_cpu(const RowThreshold& args, int64_t begin, int64_t end);
+const char* row_threshold_cuda(const RowThreshold& args, void* stream);
 
 }  // namespace pgest

@@ -25,5 +25,6 @@ struct Sample {
 // (`noise`), and more samples without replacement than there are possible tokens (`possible`, with
 // their number as the sample).
 Refusal sample_cpu(const Sample& args, int64_t begin, int64_t end);
+const char* sample_cuda(const Sample& args, void* stream);
 
 }  // namespace pgest

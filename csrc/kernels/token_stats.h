@@ -38,9 +38,9 @@ struct TokenStatsForward {
   int64_t* rank_out = nullptr;
   double* state_out = nullptr;
 
-  bool pair() const { return out[kKl] || out[kReverseKl] || out[kValue]; }
+  PGEST_HD bool pair() const { return out[kKl] || out[kReverseKl] || out[kValue]; }
   // The plain kernel reads logits as they are and knows logp, entropy and lse.
-  bool plain() const { return !in.transformed() && !pair() && !argmax_out && !rank_out; }
+  PGEST_HD bool plain() const { return !in.transformed() && !pair() && !argmax_out && !rank_out; }
 };
 
 // Upstream gradients are shaped like the statistics, null where there is none. grad_logits is
@@ -53,8 +53,11 @@ struct TokenStatsBackward {
   bool inplace = false;
   void* grad_logits = nullptr;
   double* grad_temperature = nullptr;
+  // CUDA only: room, in the dtype of the statistics, for what is told apart of the tokens of each row:
+  // those chosen, if logp has a gradient, and value_tokens, if value has.
+  void* chosen = nullptr;
 
-  bool plain() const {
+  PGEST_HD bool plain() const {
     return !in.transformed() && !grad[kKl] && !grad[kReverseKl] && !grad[kValue];
   }
 };
@@ -66,5 +69,11 @@ Refusal token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, 
 // The same for what is not plain.
 Refusal token_stats_full_forward_cpu(const TokenStatsForward& args, int64_t begin, int64_t end);
 Refusal token_stats_full_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end);
+
+// On a CUDA stream; what went wrong with the launch, or null. They never wait for the device.
+const char* token_stats_forward_cuda(const TokenStatsForward& args, void* stream);
+const char* token_stats_backward_cuda(const TokenStatsBackward& args, void* stream);
+const char* token_stats_full_forward_cuda(const TokenStatsForward& args, void* stream);
+const char* token_stats_full_backward_cuda(const TokenStatsBackward& args, void* stream);
 
 }  // namespace pgest

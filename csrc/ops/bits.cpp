@@ -22,13 +22,13 @@ Input make_input(const Tensor& logits, const Optional& bits, bool joint) {
   in.width = logits.size(logits.dim() - 1);
   in.num_rows = in.width == 0 ? 0 : logits.numel() / in.width;
   in.joint = joint;
-  input.logits = packed(logits, logits.scalar_type(), logits.numel(), "logits");
+  input.logits = packed(logits, logits, logits.scalar_type(), logits.numel(), "logits");
   in.logits = data(input.logits);
   if (bits) {
     if (bits->dim() == 0) throw std::runtime_error("pgest: bits must have a dimension of samples");
     in.num_samples = bits->size(0);
     in.bytes = bits->scalar_type() == ScalarType::Bool || bits->scalar_type() == ScalarType::Byte;
-    input.bits = packed(bits, in.bytes ? bits->scalar_type() : logits.scalar_type(),
+    input.bits = packed(logits, bits, in.bytes ? bits->scalar_type() : logits.scalar_type(),
                         in.num_samples * logits.numel(), "bits");
     in.bits = data(input.bits);
   }
@@ -70,9 +70,8 @@ std::tuple<Tensor, Tensor> bit_stats(Tensor logits, Optional bits, bool entropy,
   if (samples) args.logp_out = logp.mutable_data_ptr();
   if (entropy) args.entropy_out = entropy_out.mutable_data_ptr();
   const int64_t work = input.in.width * (1 + input.in.num_samples);
-  refuse(over_rows(input.in.num_rows, work, [&](int64_t begin, int64_t end) {
-    return bit_stats_cpu(args, begin, end);
-  }));
+  constexpr Kernel<BitStatsForward> kernel PGEST_KERNEL(bit_stats);
+  refuse(run(kernel, logits, args, input.in.num_rows, work));
   return {logp, entropy_out};
 }
 
@@ -82,15 +81,14 @@ Tensor bit_stats_backward(Tensor logits, Optional bits, Optional grad_logp, Opti
   const ScalarType dtype = statistics_dtype(logits);
   if (grad_logp && !bits) throw std::runtime_error("pgest: grad_logp needs bits");
   const int64_t each = joint ? input.in.num_rows : logits.numel();
-  const Optional by_logp = packed(grad_logp, dtype, input.in.num_samples * each, "grad_logp");
-  const Optional by_entropy = packed(grad_entropy, dtype, each, "grad_entropy");
+  const Optional by_logp = packed(logits, grad_logp, dtype, input.in.num_samples * each, "grad_logp");
+  const Optional by_entropy = packed(logits, grad_entropy, dtype, each, "grad_entropy");
   Tensor grad_logits = fresh_like(logits);
   const BitStatsBackward args{input.in, data(by_logp), data(by_entropy),
                               grad_logits.mutable_data_ptr()};
   const int64_t work = input.in.width * (1 + input.in.num_samples);
-  refuse(over_rows(input.in.num_rows, work, [&](int64_t begin, int64_t end) {
-    return bit_stats_backward_cpu(args, begin, end);
-  }));
+  constexpr Kernel<BitStatsBackward> kernel PGEST_KERNEL(bit_stats_backward);
+  refuse(run(kernel, logits, args, input.in.num_rows, work));
   return grad_logits;
 }
 
@@ -103,10 +101,10 @@ Tensor sample_bits(Tensor logits, int64_t num_samples, bool antithetic, Optional
     throw std::runtime_error("pgest: num_samples must be even for antithetic pairs, and not negative");
   if (!bytes && dtype != logits.scalar_type())
     throw std::runtime_error("pgest: dtype must be bool, uint8 or that of logits");
-  const Optional held = packed(logits, logits.scalar_type(), logits.numel(), "logits");
-  const Optional held_seed = packed(seed, ScalarType::Long, 1, "seed");
+  const Optional held = packed(logits, logits, logits.scalar_type(), logits.numel(), "logits");
+  const Optional held_seed = packed(logits, seed, ScalarType::Long, 1, "seed");
   const Optional uniforms =
-      packed(noise, statistics_dtype(logits), draws * logits.numel(), "noise");
+      packed(logits, noise, statistics_dtype(logits), draws * logits.numel(), "noise");
   Shape shape(logits.sizes().begin(), logits.sizes().end());
   shape.insert(shape.begin(), num_samples);
   Tensor out = torch::stable::new_empty(logits, shape, dtype);
@@ -115,17 +113,19 @@ Tensor sample_bits(Tensor logits, int64_t num_samples, bool antithetic, Optional
   args.uniforms = data(uniforms);
   args.out = out.mutable_data_ptr();
   const int64_t blocks = (args.numel + kBitBlock - 1) / kBitBlock;
-  refuse(over_rows(blocks, kBitBlock * (1 + draws), [&](int64_t begin, int64_t end) {
-    return sample_bits_cpu(args, begin, end);
-  }));
+  constexpr Kernel<SampleBits> kernel PGEST_KERNEL(sample_bits);
+  refuse(run(kernel, logits, args, blocks, kBitBlock * (1 + draws)));
   return out;
+}
+
+template <class Library>
+void implement(Library& library) {
+  library.impl("bit_stats", TORCH_BOX(&bit_stats));
+  library.impl("bit_stats_backward", TORCH_BOX(&bit_stats_backward));
+  library.impl("sample_bits", TORCH_BOX(&sample_bits));
 }
 
 }  // namespace
 }  // namespace pgest::ops
 
-STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
-  m.impl("bit_stats", TORCH_BOX(&pgest::ops::bit_stats));
-  m.impl("bit_stats_backward", TORCH_BOX(&pgest::ops::bit_stats_backward));
-  m.impl("sample_bits", TORCH_BOX(&pgest::ops::sample_bits));
-}
+PGEST_IMPLEMENT(pgest::ops::implement)

@@ -3,30 +3,19 @@
 // get wrong is refused by name.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <mutex>
 #include <optional>
-#include <stdexcept>
-#include <string>
 #include <tuple>
 #include <vector>
 
-#include "../kernels/common.h"
+#include "device.h"
 
 namespace pgest::ops {
 
 using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 using Optional = std::optional<Tensor>;
 
-// Elements below which a second thread costs more than it saves.
-constexpr int64_t kGrain = 16384;
 // Fresh memory from this size on comes from the operating system, page by page.
 constexpr int64_t kHugePageBytes = int64_t{8} << 20;
 
@@ -81,9 +70,10 @@ inline bool rows_of(const Tensor& logits, Rows& rows) {
 
 inline const void* data(const Optional& t) { return t ? t->const_data_ptr() : nullptr; }
 
-inline Optional packed(const Optional& t, ScalarType dtype, int64_t numel, const char* name) {
+inline Optional packed(const Tensor& like, const Optional& t, ScalarType dtype, int64_t numel,
+                       const char* name) {
   if (!t) return std::nullopt;
-  if (t->scalar_type() != dtype || t->numel() != numel || !t->is_cpu())
+  if (t->scalar_type() != dtype || t->numel() != numel || !same_device(*t, like))
     throw std::runtime_error(std::string("pgest: ") + name + " has the wrong dtype, size or device");
   return torch::stable::contiguous(*t);
 }
@@ -108,10 +98,10 @@ inline HeldRows hold_rows(const Tensor& logits, const Optional& bias, double sof
     held.logits = torch::stable::contiguous(logits);
     rows_of(held.logits, in.rows);
   }
-  held.bias = packed(bias, statistics_dtype(logits), in.rows.vocab, "bias");
-  held.temperature = packed(temperature, ScalarType::Double, in.num_rows, "temperature");
-  held.threshold = packed(threshold, ScalarType::Double, in.num_rows, "threshold");
-  held.mask = packed(mask, ScalarType::Bool, in.num_rows, "mask");
+  held.bias = packed(logits, bias, statistics_dtype(logits), in.rows.vocab, "bias");
+  held.temperature = packed(logits, temperature, ScalarType::Double, in.num_rows, "temperature");
+  held.threshold = packed(logits, threshold, ScalarType::Double, in.num_rows, "threshold");
+  held.mask = packed(logits, mask, ScalarType::Bool, in.num_rows, "mask");
   in.logits = held.logits.const_data_ptr();
   in.bias = data(held.bias);
   in.softcap = softcap;
@@ -121,33 +111,12 @@ inline HeldRows hold_rows(const Tensor& logits, const Optional& bias, double sof
   return held;
 }
 
-// Runs a kernel over rows [0, num_rows) of `row_elements` each, in parallel where that pays; of
-// refusals the first row's is returned.
-template <class F>
-Refusal over_rows(int64_t num_rows, int64_t row_elements, const F& kernel) {
-  std::mutex guard;
-  Refusal refusal;
-  const auto range = [&](int64_t begin, int64_t end) {
-    const Refusal r = kernel(begin, end);
-    if (r.kind == Refusal::none) return;
-    const std::lock_guard<std::mutex> lock(guard);
-    if (refusal.kind == Refusal::none || r.row < refusal.row) refusal = r;
-  };
-  const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row_elements));
-  if (num_rows <= grain) {
-    range(0, num_rows);
-  } else {
-    torch::stable::parallel_for(0, num_rows, grain, range);
-  }
-  return refusal;
-}
-
 // Fresh memory like `like`, with huge pages where that pays.
 inline Tensor fresh_like(const Tensor& like) {
   Tensor fresh = torch::stable::new_empty(
       like, std::vector<int64_t>(like.sizes().begin(), like.sizes().end()));
   const int64_t bytes = like.numel() * element_bytes(like);
-  if (bytes >= kHugePageBytes) advise_huge_pages(fresh.mutable_data_ptr(), bytes);
+  if (like.is_cpu() && bytes >= kHugePageBytes) advise_huge_pages(fresh.mutable_data_ptr(), bytes);
   return fresh;
 }
 

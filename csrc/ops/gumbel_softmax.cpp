@@ -17,8 +17,8 @@ Input make_input(const Tensor& logits, const Optional& temperature, const Option
                  const Optional& noise) {
   Input input{hold_rows(logits, std::nullopt, 0, temperature, std::nullopt, std::nullopt), {}, {}, {}};
   static_cast<LogitRows&>(input.in) = input.rows.in;
-  input.seed = packed(seed, ScalarType::Long, 1, "seed");
-  input.noise = packed(noise, statistics_dtype(logits), logits.numel(), "noise");
+  input.seed = packed(logits, seed, ScalarType::Long, 1, "seed");
+  input.noise = packed(logits, noise, statistics_dtype(logits), logits.numel(), "noise");
   input.in.seed = static_cast<const int64_t*>(data(input.seed));
   input.in.uniforms = data(input.noise);
   return input;
@@ -36,9 +36,8 @@ Tensor gumbel_softmax(Tensor logits, Optional temperature, Optional seed, Option
   const Input input = make_input(logits, temperature, seed, noise);
   Tensor out = fresh_like(logits);
   const GumbelSoftmaxForward args{input.in, hard, out.mutable_data_ptr()};
-  refuse(over_rows(args.in.num_rows, args.in.rows.vocab, [&](int64_t begin, int64_t end) {
-           return gumbel_softmax_cpu(args, begin, end);
-         }), args.in);
+  constexpr Kernel<GumbelSoftmaxForward> kernel PGEST_KERNEL(gumbel_softmax);
+  refuse(run(kernel, logits, args, args.in.num_rows, args.in.rows.vocab), args.in);
   return out;
 }
 
@@ -47,17 +46,16 @@ std::tuple<Tensor, Tensor> run_backward(const Input& input, const Optional& soft
   const NoisyRows& in = input.in;
   const ScalarType dtype = input.rows.logits.scalar_type();
   const int64_t numel = in.num_rows * in.rows.vocab;
-  const Optional held_soft = packed(soft, dtype, numel, "soft");
-  const Optional held_grad = packed(grad, dtype, numel, "grad");
+  const Optional held_soft = packed(grad, soft, dtype, numel, "soft");
+  const Optional held_grad = packed(grad, grad, dtype, numel, "grad");
   Tensor grad_logits = fresh_like(grad);
   Tensor grad_temperature = torch::stable::new_empty(
       grad, by_temperature ? leading(grad) : std::vector<int64_t>{0}, ScalarType::Double);
   SoftmaxBackward args{in, data(held_soft), data(held_grad), grad_logits.mutable_data_ptr()};
   if (by_temperature)
     args.grad_temperature = static_cast<double*>(grad_temperature.mutable_data_ptr());
-  refuse(over_rows(in.num_rows, in.rows.vocab, [&](int64_t begin, int64_t end) {
-           return softmax_backward_cpu(args, begin, end);
-         }), in);
+  constexpr Kernel<SoftmaxBackward> kernel PGEST_KERNEL(softmax_backward);
+  refuse(run(kernel, grad, args, in.num_rows, in.rows.vocab), in);
   return {grad_logits, grad_temperature};
 }
 
@@ -74,11 +72,14 @@ std::tuple<Tensor, Tensor> gumbel_softmax_hard_backward(Tensor logits, Optional 
   return run_backward(input, std::nullopt, grad, by_temperature);
 }
 
+template <class Library>
+void implement(Library& library) {
+  library.impl("gumbel_softmax", TORCH_BOX(&gumbel_softmax));
+  library.impl("gumbel_softmax_backward", TORCH_BOX(&gumbel_softmax_backward));
+  library.impl("gumbel_softmax_hard_backward", TORCH_BOX(&gumbel_softmax_hard_backward));
+}
+
 }  // namespace
 }  // namespace pgest::ops
 
-STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
-  m.impl("gumbel_softmax", TORCH_BOX(&pgest::ops::gumbel_softmax));
-  m.impl("gumbel_softmax_backward", TORCH_BOX(&pgest::ops::gumbel_softmax_backward));
-  m.impl("gumbel_softmax_hard_backward", TORCH_BOX(&pgest::ops::gumbel_softmax_hard_backward));
-}
+PGEST_IMPLEMENT(pgest::ops::implement)

@@ -18,17 +18,17 @@ Tensor row_threshold(Tensor logits, Optional bias, double softcap, Optional temp
   args.top_p = top_p;
   args.log_min_p = std::log(min_p);
   args.out = static_cast<double*>(out.mutable_data_ptr());
-  refuse_temperature(over_rows(args.in.num_rows, args.in.rows.vocab,
-                               [&](int64_t begin, int64_t end) {
-                                 return row_threshold_cpu(args, begin, end);
-                               }),
-                     args.in);
+  constexpr Kernel<RowThreshold> kernel PGEST_KERNEL(row_threshold);
+  refuse_temperature(run(kernel, logits, args, args.in.num_rows, args.in.rows.vocab), args.in);
   return out;
+}
+
+template <class Library>
+void implement(Library& library) {
+  library.impl("row_threshold", TORCH_BOX(&row_threshold));
 }
 
 }  // namespace
 }  // namespace pgest::ops
 
-STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
-  m.impl("row_threshold", TORCH_BOX(&pgest::ops::row_threshold));
-}
+PGEST_IMPLEMENT(pgest::ops::implement)

@@ -35,9 +35,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, Optiona
   args.num_samples = num_samples;
   args.entropy = entropy;
   const bool distinct = args.method == kWithoutReplacement;
-  const int64_t uniforms =
-      distinct ? 2 * num_samples : args.method == kAntithetic ? (num_samples + 1) / 2 : num_samples;
-  const Optional given = packed(noise, ScalarType::Double, uniforms * args.in.num_rows, "noise");
+  const int64_t uniforms = count_of_uniforms(args.method, num_samples) * args.in.num_rows;
+  const Optional given = packed(logits, noise, ScalarType::Double, uniforms, "noise");
 
   const std::vector<int64_t> batch = leading(logits), none{0};
   std::vector<int64_t> shape = batch, state_shape = batch;
@@ -57,15 +56,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> sample(Tensor logits, Optiona
   args.entropy_out = entropy_out.mutable_data_ptr();
   if (distinct) args.perturbed_out = static_cast<double*>(perturbed_out.mutable_data_ptr());
   args.state_out = static_cast<double*>(state_out.mutable_data_ptr());
-  refuse(over_rows(args.in.num_rows, args.in.rows.vocab,
-                   [&](int64_t begin, int64_t end) { return sample_cpu(args, begin, end); }),
-         args);
+  constexpr Kernel<Sample> kernel PGEST_KERNEL(sample);
+  refuse(run(kernel, logits, args, args.in.num_rows, args.in.rows.vocab), args);
   return {logp_out, entropy_out, tokens_out, perturbed_out, state_out};
+}
+
+template <class Library>
+void implement(Library& library) {
+  library.impl("sample", TORCH_BOX(&sample));
 }
 
 }  // namespace
 }  // namespace pgest::ops
 
-STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
-  m.impl("sample", TORCH_BOX(&pgest::ops::sample));
-}
+PGEST_IMPLEMENT(pgest::ops::implement)

@@ -30,7 +30,7 @@ std::tuple<Tensor, Tensor> straight_through(Tensor logits, Tensor sample, Option
   const HeldRows rows =
       hold_rows(logits, std::nullopt, 0, temperature, std::nullopt, std::nullopt);
   const bool integers = sample.scalar_type() == ScalarType::Long;
-  const Optional held = packed(sample, integers ? ScalarType::Long : logits.scalar_type(),
+  const Optional held = packed(logits, sample, integers ? ScalarType::Long : logits.scalar_type(),
                                integers ? rows.in.num_rows : logits.numel(), "sample");
   Tensor out = fresh_like(logits);
   Tensor tokens = torch::stable::new_empty(logits, leading(logits), ScalarType::Long);
@@ -42,9 +42,8 @@ std::tuple<Tensor, Tensor> straight_through(Tensor logits, Tensor sample, Option
   }
   args.tokens_out = static_cast<int64_t*>(tokens.mutable_data_ptr());
   args.out = out.mutable_data_ptr();
-  refuse(over_rows(rows.in.num_rows, rows.in.rows.vocab, [&](int64_t begin, int64_t end) {
-           return straight_through_cpu(args, begin, end);
-         }), rows.in);
+  constexpr Kernel<StraightThroughForward> kernel PGEST_KERNEL(straight_through);
+  refuse(run(kernel, logits, args, rows.in.num_rows, rows.in.rows.vocab), rows.in);
   return {out, tokens};
 }
 
@@ -52,23 +51,25 @@ Tensor straight_through_backward(Tensor logits, Tensor tokens, Optional temperat
                                  std::string jacobian) {
   const HeldRows rows =
       hold_rows(logits, std::nullopt, 0, temperature, std::nullopt, std::nullopt);
-  const Optional held_tokens = packed(tokens, ScalarType::Long, rows.in.num_rows, "tokens");
-  const Optional held_grad = packed(grad, logits.scalar_type(), logits.numel(), "grad");
+  const Optional held_tokens = packed(logits, tokens, ScalarType::Long, rows.in.num_rows, "tokens");
+  const Optional held_grad = packed(logits, grad, logits.scalar_type(), logits.numel(), "grad");
   Tensor grad_logits = fresh_like(logits);
   StraightThroughBackward args{rows.in, static_cast<const int64_t*>(data(held_tokens))};
   args.jacobian = jacobian_of(jacobian);
   args.grad = data(held_grad);
   args.grad_logits = grad_logits.mutable_data_ptr();
-  refuse(over_rows(rows.in.num_rows, rows.in.rows.vocab, [&](int64_t begin, int64_t end) {
-           return straight_through_backward_cpu(args, begin, end);
-         }), rows.in);
+  constexpr Kernel<StraightThroughBackward> kernel PGEST_KERNEL(straight_through_backward);
+  refuse(run(kernel, logits, args, rows.in.num_rows, rows.in.rows.vocab), rows.in);
   return grad_logits;
+}
+
+template <class Library>
+void implement(Library& library) {
+  library.impl("straight_through", TORCH_BOX(&straight_through));
+  library.impl("straight_through_backward", TORCH_BOX(&straight_through_backward));
 }
 
 }  // namespace
 }  // namespace pgest::ops
 
-STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
-  m.impl("straight_through", TORCH_BOX(&pgest::ops::straight_through));
-  m.impl("straight_through_backward", TORCH_BOX(&pgest::ops::straight_through_backward));
-}
+PGEST_IMPLEMENT(pgest::ops::implement)

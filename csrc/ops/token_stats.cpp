@@ -20,7 +20,7 @@ Optional beside(const Optional& t, const Tensor& logits, const char* name, Rows&
   if (!t) return std::nullopt;
   const auto same = std::equal(t->sizes().begin(), t->sizes().end(), logits.sizes().begin(),
                                logits.sizes().end());
-  if (!same || !t->is_cpu())
+  if (!same || !same_device(*t, logits))
     throw std::runtime_error(std::string("pgest: ") + name + " must have the shape of logits");
   if (rows_of(*t, rows)) return t;
   Tensor copy = torch::stable::contiguous(*t);
@@ -36,8 +36,8 @@ void hold_values(Input& input, const Tensor& logits, const Optional& values,
     if (value_tokens->dim() == 0) throw std::runtime_error("pgest: value_tokens must have a dimension");
     in.num_values = value_tokens->size(value_tokens->dim() - 1);
     const int64_t numel = in.num_rows * in.num_values;
-    input.value_tokens = packed(value_tokens, ScalarType::Long, numel, "value_tokens");
-    input.values = packed(values, statistics_dtype(logits), numel, "values");
+    input.value_tokens = packed(logits, value_tokens, ScalarType::Long, numel, "value_tokens");
+    input.values = packed(logits, values, statistics_dtype(logits), numel, "values");
   } else {
     input.values = beside(values, logits, "values", in.value_rows);
     in.values_dtype = dtype_of(*values);
@@ -57,7 +57,7 @@ Input make_input(const Tensor& logits, const Optional& tokens, const Optional& b
   static_cast<LogitRows&>(in) = input.rows.in;
   if (tokens) {
     in.num_samples = tokens->dim() == logits.dim() ? tokens->size(0) : 1;
-    input.tokens = packed(tokens, ScalarType::Long, in.num_samples * in.num_rows, "tokens");
+    input.tokens = packed(logits, tokens, ScalarType::Long, in.num_samples * in.num_rows, "tokens");
     in.tokens = static_cast<const int64_t*>(data(input.tokens));
   }
   if (reference_logits) {
@@ -121,10 +121,9 @@ std::vector<Tensor> token_stats(Tensor logits, Optional tokens, Optional bias, d
   results.push_back(torch::stable::new_empty(logits, state_shape, ScalarType::Double));
   args.state_out = static_cast<double*>(results.back().mutable_data_ptr());
 
-  const auto kernel = args.plain() ? token_stats_forward_cpu : token_stats_full_forward_cpu;
-  refuse(over_rows(args.in.num_rows, args.in.rows.vocab,
-                   [&](int64_t begin, int64_t end) { return kernel(args, begin, end); }),
-         args.in);
+  constexpr Kernel<TokenStatsForward> plain PGEST_KERNEL(token_stats_forward);
+  constexpr Kernel<TokenStatsForward> full PGEST_KERNEL(token_stats_full_forward);
+  refuse(run(args.plain() ? plain : full, logits, args, args.in.num_rows, args.in.rows.vocab), args.in);
   return results;
 }
 
@@ -138,7 +137,7 @@ Tensor run_backward(const Input& input, const Tensor& state,
   Optional held[kArgmax];
   for (int output = 0; output < kArgmax; ++output) {
     const int64_t numel = in.num_rows * (output == kLogp ? in.num_samples : 1);
-    held[output] = packed(*grads[output], statistics_dtype(logits), numel, "a gradient");
+    held[output] = packed(logits, *grads[output], statistics_dtype(logits), numel, "a gradient");
     args.grad[output] = data(held[output]);
   }
   const bool compared = args.grad[kKl] || args.grad[kReverseKl];
@@ -149,7 +148,7 @@ Tensor run_backward(const Input& input, const Tensor& state,
   const int64_t rows = state.dim() == 0 ? 0 : state.size(0);
   if (rows != kPairState && (pair || rows != kRowState))
     throw std::runtime_error("pgest: state has the wrong size");
-  const Optional saved = packed(state, ScalarType::Double, rows * in.num_rows, "state");
+  const Optional saved = packed(logits, state, ScalarType::Double, rows * in.num_rows, "state");
   const std::vector<int64_t> shape =
       by_temperature ? leading(logits) : std::vector<int64_t>{0};
   Tensor grad_temperature = torch::stable::new_empty(logits, shape, ScalarType::Double);
@@ -159,10 +158,18 @@ Tensor run_backward(const Input& input, const Tensor& state,
   args.grad_logits = grad_logits.mutable_data_ptr();
   if (by_temperature)
     args.grad_temperature = static_cast<double*>(grad_temperature.mutable_data_ptr());
-  const auto kernel = args.plain() ? token_stats_backward_cpu : token_stats_full_backward_cpu;
-  refuse(over_rows(in.num_rows, in.rows.vocab,
-                   [&](int64_t begin, int64_t end) { return kernel(args, begin, end); }),
-         in);
+#if defined(PGEST_EMULATE)
+  constexpr bool on_device = true;
+#else
+  const bool on_device = !logits.is_cpu();
+#endif
+  const int64_t tokens = (args.grad[kLogp] ? in.num_samples : 0) + (args.grad[kValue] ? in.num_values : 0);
+  Tensor chosen = torch::stable::new_empty(logits, {on_device ? tokens * in.num_rows : 0},
+                                           statistics_dtype(logits));
+  args.chosen = chosen.mutable_data_ptr();
+  constexpr Kernel<TokenStatsBackward> plain PGEST_KERNEL(token_stats_backward);
+  constexpr Kernel<TokenStatsBackward> full PGEST_KERNEL(token_stats_full_backward);
+  refuse(run(args.plain() ? plain : full, logits, args, in.num_rows, in.rows.vocab), in);
   return grad_temperature;
 }
 
@@ -198,11 +205,14 @@ Tensor token_stats_backward_(Tensor logits, Optional tokens, Optional bias, doub
       by_temperature, true, logits);
 }
 
+template <class Library>
+void implement(Library& library) {
+  library.impl("token_stats", TORCH_BOX(&token_stats));
+  library.impl("token_stats_backward", TORCH_BOX(&token_stats_backward));
+  library.impl("token_stats_backward_", TORCH_BOX(&token_stats_backward_));
+}
+
 }  // namespace
 }  // namespace pgest::ops
 
-STABLE_TORCH_LIBRARY_IMPL(pgest, CPU, m) {
-  m.impl("token_stats", TORCH_BOX(&pgest::ops::token_stats));
-  m.impl("token_stats_backward", TORCH_BOX(&pgest::ops::token_stats_backward));
-  m.impl("token_stats_backward_", TORCH_BOX(&pgest::ops::token_stats_backward_));
-}
+PGEST_IMPLEMENT(pgest::ops::implement)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgest.ops.linear.head import At, Head
+from pgest.ops.linear.head import At, Head, add_product
 from pgest.ops.memory import fresh
 
 
@@ -42,13 +42,13 @@ class Gradients:
         num_rows = hidden.shape[:-1].numel()
         if wanted.hidden:
             make = torch.zeros if partial else torch.empty
-            dtype = hidden.dtype if rounded else head.dtype
+            dtype = hidden.dtype if rounded else head.wide
             self.hidden = make(num_rows, hidden.shape[-1], dtype=dtype, device=hidden.device)
         if wanted.weight:
-            dtype = head.dtype if full else weight.dtype
+            dtype = head.wide if full else weight.dtype
             self.weight = fresh(weight, *weight.shape, dtype=dtype)
         if wanted.bias:
-            self.bias = weight.new_zeros(head.vocab, dtype=head.dtype)
+            self.bias = weight.new_zeros(head.vocab, dtype=head.wide)
         if wanted.temperature:
             self.temperature = hidden.new_zeros(num_rows, dtype=torch.float64)
 
@@ -59,30 +59,29 @@ class Gradients:
         if self.weight is not None:
             self._add_weight(self.weight, rows, dz)
         if self.bias is not None:
-            self.bias += dz.sum(0)
+            self.bias += dz.sum(0, dtype=self.bias.dtype)
         if self.temperature is not None:
             self.temperature[at] = by_temperature
         self.first = False
 
     def _add_hidden(self, hidden: Tensor, at: At, dz: Tensor) -> None:
-        straight = isinstance(at, slice) and hidden.dtype == dz.dtype
-        out = hidden[at] if straight else dz.new_empty(dz.shape[0], hidden.shape[1])
+        dtype = hidden.dtype if self.head.on_matrix_units else dz.dtype
+        straight = isinstance(at, slice) and hidden.dtype == dtype
+        out = hidden[at] if straight else dz.new_empty(len(dz), hidden.shape[1], dtype=dtype)
         for columns, weight in self.head.slabs():
-            out.addmm_(dz[:, columns], weight, beta=int(columns.start > 0))
+            add_product(out, dz[:, columns], weight, beta=int(columns.start > 0))
         if not straight:
             hidden[at] = out.to(hidden.dtype)
 
     def _add_weight(self, weight: Tensor, rows: Tensor, dz: Tensor) -> None:
         beta = 0 if self.first else 1  # the first chunk writes: nothing is zeroed before
-        if weight.dtype == dz.dtype:
-            weight.addmm_(dz.t(), rows, beta=beta)
-            return
+        if weight.dtype == dz.dtype or self.head.on_matrix_units:
+            return add_product(weight, dz.t(), rows, beta)
         buffer: Tensor | None = None
         for columns in self.head.columns():
             of_slab = dz[:, columns].t()
             if buffer is None:
                 buffer = dz.new_empty(len(of_slab), rows.shape[1])
-            # Into given memory, as every product here: autocast, which would round it, passes by.
             product = torch.mm(of_slab, rows, out=buffer[: len(of_slab)])
             weight[columns] = product if self.first else product.add_(weight[columns])
 

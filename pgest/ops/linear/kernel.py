@@ -117,7 +117,12 @@ def _linear_token_stats_backward(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _with_gradient(rows: Rows, grads: list[Tensor | None]) -> Tensor | None:
-    """The rows [N] that are not masked and whose statistics have a gradient; None for all."""
+    """The rows [N] that are not masked and whose statistics have a gradient; None for all.
+
+    On CUDA those that are not masked: to count the others would wait for the device.
+    """
+    if rows.head.on_matrix_units:
+        return rows.mask
     live = torch.zeros(len(rows), dtype=torch.bool, device=rows.head.weight.device)
     for grad in grads:
         if grad is not None:

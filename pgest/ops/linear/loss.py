@@ -69,6 +69,8 @@ def _rounded(gradient: Tensor, by: Tensor, dtype: torch.dtype, kept: bool) -> Te
     """Multiplied in `by`'s dtype and rounded once: a half type does not hold every loss scale."""
     gives = gradient.dtype == dtype and not kept
     result = gradient if gives else torch.empty_like(gradient, dtype=dtype)
+    if gradient.is_cuda:  # one kernel, which converts on the way
+        return torch.mul(gradient, by, out=result)
     size = SLAB_BYTES // by.dtype.itemsize
     for out, part in zip(result.view(-1).split(size), gradient.view(-1).split(size), strict=True):
         out.copy_(part.to(by.dtype, copy=kept).mul_(by))

@@ -19,7 +19,9 @@ _ops = torch.ops.pgest
 WORKSPACE_BYTES = 64 << 20
 # The weight's gradient is read and written once a chunk, which shows beside smaller products.
 LEAST_ROWS = 128
-SQUASHED_ROWS = 16  # at a time, which bounds the temporaries
+CUDA_ROWS = (1024, 4096)  # least and most; more no longer shows
+SQUASHED_BYTES = 2 << 20  # at a time, which bounds the temporaries
+CUDA_SQUASHED_BYTES = 256 << 20
 
 
 class Chunk(NamedTuple):
@@ -53,8 +55,7 @@ class Rows:
         """The rows that `live` [N] marks, all without it, in chunks of about equal size."""
         index = None if live is None else live.nonzero()[:, 0]
         count = len(self) if index is None else len(index)
-        fits = WORKSPACE_BYTES // (self.head.vocab * self.head.dtype.itemsize)
-        chunks = -(-count // (self.chunk_rows or max(LEAST_ROWS, fits)))
+        chunks = -(-count // (self.chunk_rows or rows_that_fit(self.head)))
         size = -(-count // max(1, chunks))
         workspace = self.head.workspace(size)
         other = None if self.reference is None else self.reference.workspace(size)
@@ -68,9 +69,10 @@ class Rows:
     def _reference_logits(self, at: At, workspace: Tensor | None) -> Tensor | None:
         if self.reference is None or workspace is None:
             return None
-        logits = self.reference.logits(self.reference.rows(at), workspace)
+        logits = self.reference.logits(self.reference.rows(at), workspace, late_bias=False)
         if self.softcap:
-            for rows in logits.split(SQUASHED_ROWS):
+            size = CUDA_SQUASHED_BYTES if self.head.on_matrix_units else SQUASHED_BYTES
+            for rows in logits.split(max(1, size // (4 * self.head.vocab))):
                 rows.copy_(values(rows, softcap=self.softcap))
         return logits
 
@@ -96,11 +98,26 @@ class Rows:
         gradients.add(chunk.at, chunk.hidden, chunk.logits, by_temperature)
 
     def _arguments(self, chunk: Chunk) -> tuple[Any, ...]:
-        """The fields of StatsInput. The bias is in the logits, and no row is masked."""
+        """The fields of StatsInput. No row is masked."""
         tokens = self.tokens if self.outputs & BY_TOKEN else None
         tokens, temperature, threshold = (
             None if x is None else x[..., chunk.at]
             for x in (tokens, self.temperature, self.threshold)
         )
-        row = (tokens, None, self.softcap, temperature, threshold, None)
+        row = (tokens, self.head.late_bias, self.softcap, temperature, threshold, None)
         return (chunk.logits, *row, chunk.reference_logits, None, None)
+
+
+def rows_that_fit(head: Head) -> int:
+    """Rows of a chunk: enough for the products to run at full speed, in little memory.
+
+    On CUDA the most, as long as their logits take a quarter of the free memory.
+    """
+    row_bytes = head.vocab * head.dtype.itemsize
+    device = head.weight.device
+    if device.type != "cuda":
+        return max(LEAST_ROWS, WORKSPACE_BYTES // row_bytes)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free = torch.cuda.mem_get_info(device)[0] + cached
+    least, most = CUDA_ROWS
+    return min(most, max(least, free // 4 // row_bytes))

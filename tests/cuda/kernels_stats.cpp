@@ -1,0 +1,5 @@
+// The CUDA kernels as the emulator runs them, their own sources compiled as C++: token_stats.
+
+#include "../../csrc/cuda/token_stats.cu"
+#include "../../csrc/cuda/token_stats_full_backward.cu"
+#include "../../csrc/cuda/token_stats_full_forward.cu"

@@ -7,7 +7,9 @@ without CUDA kernels; left out, they are built where torch and an nvcc are there
 
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,8 +21,10 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension
 SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 # The oldest torch whose stable ABI the binary needs (2.11), and the limited API of Python 3.10.
 MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x030A0000")]
-# Ampere to Blackwell, and what comes after from the last one's intermediate code.
+# Ampere to Blackwell, and what comes after from the last one's intermediate code; of Blackwell a
+# toolkit before 12.8 knows nothing.
 ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
+OLDER_ARCHITECTURES = "8.0;9.0+PTX"
 NVCC = ["-O3", "-std=c++20", "--expt-relaxed-constexpr"]
 
 
@@ -33,6 +37,17 @@ def toolkit() -> Path | None:
     return next(found, None)
 
 
+def toolkit_version() -> tuple[int, ...]:
+    """What nvcc says, such as (13, 0); () without one."""
+    home = toolkit()
+    if home is None:
+        return ()
+    command = [str(home / "bin" / "nvcc"), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"release (\d+)\.(\d+)", done.stdout)
+    return (int(found[1]), int(found[2])) if found else ()
+
+
 def cuda() -> str:
     """PGEST_CUDA, or what fits this torch: "1", "0", or "emulate", which the tests use."""
     choice = os.environ.get("PGEST_CUDA", "")
@@ -40,7 +55,13 @@ def cuda() -> str:
         raise SystemExit(f"PGEST_CUDA must be 0 or 1, got {choice!r}")
     if choice == "1" and toolkit() is None:
         raise SystemExit("PGEST_CUDA=1 needs nvcc: install the CUDA toolkit or set CUDA_HOME")
-    return choice or ("1" if torch.version.cuda and toolkit() else "0")
+    if choice or not torch.version.cuda:
+        return choice or "0"
+    major = int(torch.version.cuda.partition(".")[0])
+    if toolkit_version()[:1] != (major,):
+        print(f"pgest: no nvcc of CUDA {major}, building without CUDA kernels", file=sys.stderr)
+        return "0"
+    return "1"
 
 
 def extension() -> Extension:
@@ -58,7 +79,8 @@ def extension() -> Extension:
         home = toolkit()
         assert home is not None
         cpp_extension.CUDA_HOME = str(home)  # None on a torch without CUDA, nvcc or not
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
+        known = ARCHITECTURES if toolkit_version() >= (12, 8) else OLDER_ARCHITECTURES
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", known)
         sources += sorted(str(p) for p in root.rglob("*.cu"))
         macros.append(("PGEST_CUDA", "1"))
         more["libraries"] = ["cudart_static", "dl", "rt", "pthread"]

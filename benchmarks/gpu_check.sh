@@ -35,9 +35,9 @@ unset NVCC_APPEND_FLAGS
 # Small first: a wrong kernel shows itself before the time goes.
 stage tests 150 "$PYTHON" -m pytest -q -p no:cacheprovider tests/test_cuda.py
 if command -v compute-sanitizer >/dev/null; then
-  small="equals_float64 and (17 or 129 or 2049) and float32"
-  for tool in memcheck racecheck; do
-    stage "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+  small="equals_float64 and 2049 and float32 and not linear"
+  for tool in memcheck racecheck synccheck; do
+    stage "$tool" 45 compute-sanitizer --tool "$tool" --error-exitcode 1 \
       "$PYTHON" -m pytest -q -x -p no:cacheprovider tests/test_cuda.py -k "$small"
   done
 fi

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from op_row import HALF, Inputs, Op, Outputs, as_leaves, gradients, in_float64, largest
-from op_table import rows
+from op_table import rows, whole_rows
 from torch import Tensor
 
 import pgest
@@ -49,7 +49,7 @@ def differences(op: Op, x: Inputs) -> tuple[Tensor, ...]:
         return (*outputs, *gradients(outputs, x))
 
 
-@rows
+@whole_rows
 def test_the_kernel_is_ours(op: Op) -> None:
     for name in (op.raw, op.raw_backward):
         key = "CUDA" if CUDA else "CPU"
@@ -71,7 +71,8 @@ def test_equals_float64_on_the_cpu(op: Op, vocab: int, dtype: torch.dtype) -> No
         for i, (a, b, c) in enumerate(
             zip(found, theirs, (*truth, *gradients(truth, exact)), strict=True)
         ):
-            statistic = i < len(plain) and not op.sample
+            # The linear ops' logits are rounded to the storage type on CUDA.
+            statistic = i < len(plain) and not op.sample and not op.chunked
             eps = torch.finfo(torch.float32 if statistic and dtype in HALF else dtype).eps
             rounding = max(largest(c), 1.0) * eps  # of terms up to 1, even where they cancel
             roundings = 100 if dtype == torch.float64 else 4 * op.slack
@@ -87,7 +88,7 @@ def test_gradients(op: Op) -> None:
 
     values = (x.logits, *x.extras)
     assert op.surrogate or torch.autograd.gradcheck(of, values)
-    assert torch.autograd.gradgradcheck(of, values)
+    assert op.chunked or torch.autograd.gradgradcheck(of, values)  # chunked: refused
 
 
 @rows
@@ -107,7 +108,8 @@ def test_strides_reach_the_kernel(op: Op) -> None:
     padded[..., 1:-1, :-5] = z
     view = as_leaves(replace(moved_x, logits=padded[..., 1:-1, :-5]))
     for a, b in zip(differences(op, view), differences(op, moved_x), strict=True):
-        assert torch.equal(a, b)
+        # Products of the linear ops are another kernel's for other strides.
+        assert torch.equal(a, b) if not op.chunked else torch.allclose(a, b, rtol=0.05, atol=0.05)
 
 
 @rows
@@ -192,18 +194,23 @@ def test_more_elements_than_an_int_counts() -> None:
 
 
 @needs_cuda
-def test_linear_objective_is_that_of_the_cpu() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
+def test_linear_objective_is_that_of_the_cpu(dtype: torch.dtype) -> None:
+    """Under a loss scale that a half type does not hold."""
     generator = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(n, 64, generator=generator) for n in (300, 1000))
     tokens = torch.randint(1000, (300,), generator=generator)
     advantages = torch.randn(300, generator=generator)
 
     def loss(device: str) -> list[Tensor]:
-        h, w = (x.to(device).requires_grad_() for x in (hidden, weight))
+        h, w = (x.to(device, dtype).requires_grad_() for x in (hidden / 8, weight / 8))
         total = pgest.linear_objective(
             h, w, tokens.to(device), pgest.objectives.reinforce, advantages.to(device)
         )
-        return [total, *torch.autograd.grad(total, (h, w))]
+        assert total.dtype == torch.float32
+        grads = torch.autograd.grad(total, (h, w), total.new_tensor(2.0**17))
+        return [total, *(g.float() / 2.0**17 for g in grads)]
 
     for a, b in zip(loss(DEVICE), loss("cpu"), strict=True):
-        torch.testing.assert_close(a.cpu(), b, rtol=1e-4, atol=1e-5)
+        error = 20 * torch.finfo(dtype).eps * max(1.0, largest(b))
+        assert largest(a.cpu() - b) <= error

@@ -46,6 +46,14 @@ def test_equals_its_definition(dtype: torch.dtype, restriction: dict[str, Any]) 
             assert torch.equal(found, define(logits, **restriction))
 
 
+@pytest.mark.parametrize("vocab", [300, 5000])
+@pytest.mark.parametrize("restriction", RESTRICTIONS, ids=str)
+def test_zeros_of_both_signs_are_equal(vocab: int, restriction: dict[str, Any]) -> None:
+    logits = -rows(torch.float32, vocab).abs()
+    logits[..., ::7], logits[..., 3::7] = 0.0, -0.0
+    assert (pgest.row_threshold(logits, **restriction) == define(logits, **restriction)).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_nucleus_of_a_large_vocabulary(dtype: torch.dtype) -> None:
     """Masses in float64: what is kept holds top_p, and without its smallest value does not."""

@@ -106,6 +106,7 @@ __global__ void __launch_bounds__(kSmallBlock<kLanes>, kSmallBlocks<T, kLanes>)
     Segments<kLanes, T> row(in, r, temperature);
     row.sum();
     const RowState state = finish(row.all());
+    if (args.method == kWithoutReplacement) Team::sync();  // all have read what draws then change
     if (!(state.pivot - state.pivot == 0 && state.log_s0 - state.log_s0 == 0))
       refuse(Refusal::row_values, r, 0);
     draw<Team>(row, noise, state, temperature, out);

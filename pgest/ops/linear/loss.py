@@ -35,7 +35,7 @@ class Loss(Function):
         ctx.save_for_backward(*gradients.results(), *of_extras)
         ctx.dtypes = [getattr(t, "dtype", None) for t in (*(x[i] for i in PLACES), *extras)]
         ctx.mark_non_differentiable(*results.tensors)
-        return total.to(rows.head.dtype), *results.tensors
+        return total.to(rows.head.wide), *results.tensors
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -69,8 +69,8 @@ def _rounded(gradient: Tensor, by: Tensor, dtype: torch.dtype, kept: bool) -> Te
     """Multiplied in `by`'s dtype and rounded once: a half type does not hold every loss scale."""
     gives = gradient.dtype == dtype and not kept
     result = gradient if gives else torch.empty_like(gradient, dtype=dtype)
-    if gradient.is_cuda:  # one kernel, which converts on the way
-        return torch.mul(gradient, by, out=result)
+    if gradient.is_cuda:  # one kernel, which multiplies in the wider type: `by` has a dimension
+        return torch.mul(gradient, by.reshape(1), out=result)
     size = SLAB_BYTES // by.dtype.itemsize
     for out, part in zip(result.view(-1).split(size), gradient.view(-1).split(size), strict=True):
         out.copy_(part.to(by.dtype, copy=kept).mul_(by))

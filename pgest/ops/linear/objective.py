@@ -158,9 +158,7 @@ def linear_objective(
         accumulate=accumulate,
     )
     extras = _extras(rows, x)
-    divisor = torch.as_tensor(
-        scalars.normalizer(normalizer), dtype=torch.float64, device=x.hidden.device
-    )
+    divisor = _on_device(scalars.normalizer(normalizer), x.hidden.device)
     terms = Terms(
         objective,
         x.outputs,
@@ -171,6 +169,13 @@ def linear_objective(
     )
     loss, *results = Loss.apply(terms, *x, *extras)
     return (loss, named(results, x.outputs)) if return_stats else loss
+
+
+def _on_device(x: float | Tensor, device: torch.device) -> Tensor:
+    """In float64; a number gets there without a copy that waits for the device."""
+    if isinstance(x, Tensor):
+        return x.to(device, torch.float64)
+    return torch.full((), x, dtype=torch.float64, device=device)
 
 
 def _wanted(x: Tensor | None) -> bool:

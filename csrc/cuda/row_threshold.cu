@@ -52,7 +52,7 @@ __device__ A top_k(S& selection, int64_t k, A highest, A largest) {
 template <class A, class S>
 __device__ A top_p(S& selection, const RowThreshold& args, A lowest, const RowSums& sums, double bits) {
   const int64_t vocab = args.in.rows.vocab;
-  const Mass<A> mass(static_cast<A>(sums.pivot) + A(0), bits, vocab);
+  const Mass<A> mass(static_cast<A>(sums.pivot), bits, vocab);
   const bool whole = lowest == -kInfinity<A>;
   if (whole) {
     const double bound = top_p_bound(sums.pivot, sums.s0, vocab, bits, args.top_p);
@@ -71,7 +71,7 @@ __device__ Acc<T> threshold_of(const Chunks<T>& row, const RowThreshold& args, d
   Running<A> running;
   row.template each<Team>(row.all(), [&](int64_t, const A* x) { running.add(x, static_cast<A>(bits)); });
   const RowSums sums = merged<Team>(running, bits);
-  const A largest = static_cast<A>(sums.pivot) + A(0);  // the same key for all threads, not -0 for some
+  const A largest = static_cast<A>(sums.pivot);
   if (!(largest < kInfinity<A>) || sums.s0 != sums.s0) return std::numeric_limits<A>::quiet_NaN();
   A found = -kInfinity<A>;
   if (largest == found) return found;

@@ -7,13 +7,13 @@
 
 namespace pgest::cuda {
 
-// Unsigned numbers in the order of the values; -0 is below 0, which no threshold tells apart.
+// Unsigned numbers in the order of the values: the same for zeros of both signs, whose sum is 0.
 __device__ __forceinline__ uint32_t key_of(float x) {
-  const auto i = bits_as<uint32_t>(x);
+  const auto i = bits_as<uint32_t>(x + 0);
   return i >> 31 ? ~i : i | 0x80000000u;
 }
 __device__ __forceinline__ uint64_t key_of(double x) {
-  const auto i = bits_as<uint64_t>(x);
+  const auto i = bits_as<uint64_t>(x + 0);
   return i >> 63 ? ~i : i | 0x8000000000000000u;
 }
 __device__ __forceinline__ float of_key(uint32_t k) { return bits_as<float>(k >> 31 ? k & 0x7fffffffu : ~k); }

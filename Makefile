@@ -61,7 +61,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo 'pgest needs Python 3.10 or later; name one with: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) torch numpy setuptools wheel ninja
+	$(PIP) torch numpy setuptools wheel ninja pybind11
 	PGEST_BUILD=0 $(PIP) --no-build-isolation --editable '.[text,tasks,bench,examples,dev]'
 	@touch $@
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics.chrf import CHRF
+from text_cases import pairs, sentences
 
 from pgest.rewards import chrf
-from text_cases import pairs, sentences
 
 GRID = list(itertools.product((1, 3, 6), (0, 2), (False, True), (False, True)))
 
@@ -69,8 +69,7 @@ def test_prefixes_of_strings_pieces_and_ids(whitespace: bool) -> None:
         assert torch.equal(by_piece[:, t], chrf([joined, ""], [reference, "x"], **options))
     ids = torch.tensor([[4, 5, 6, 4]])
     by_id = chrf(ids, [[4, 5, 4]], per_prefix=True)
-    want = [chrf([ids[0, : t + 1]], [[4, 5, 4]]).item() for t in range(4)]
-    assert by_id[0].tolist() == want
+    assert by_id[0].tolist() == [chrf([ids[0, : t + 1]], [[4, 5, 4]]).item() for t in range(4)]
 
 
 def test_what_needs_text_says_so() -> None:

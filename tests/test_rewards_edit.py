@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
+from text_cases import PIECES, pairs, sentences
 
 from pgest.rewards import cer, closest_reference, edit_distance, error_rate, wer
-from text_cases import PIECES, pairs, sentences
 
 
 def textbook(a: Sequence[object], b: Sequence[object]) -> int:
@@ -96,7 +96,8 @@ def test_prefixes_have_the_distance_of_their_own(h: list[int], references: list[
     assert closest.distance.shape == (2, len(h))
     for t in range(len(h)):
         one = closest_reference([h[: t + 1]], [references])
-        assert closest.distance[0, t] == one.distance and closest.length[0, t] == one.length
+        assert closest.distance[0, t] == one.distance
+        assert closest.length[0, t] == one.length
         assert closest.distance[1, t] == 1
 
 

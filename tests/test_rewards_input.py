@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from text_cases import pairs
 from torch import Tensor
 
 from pgest.rewards import (
@@ -22,7 +23,6 @@ from pgest.rewards import (
     shaped,
     token_f1,
 )
-from text_cases import pairs
 
 ALL: tuple[Callable[..., Tensor], ...] = (
     bleu,
@@ -119,14 +119,17 @@ def test_shaped_rewards_sum_to_the_score(reward: Callable[..., Tensor]) -> None:
     torch.testing.assert_close(parts.sum(-1), whole - empty, rtol=0, atol=1e-12)
     ids, mask = torch.tensor([[[1, 2, 3]], [[1, 3, 9]]]), torch.tensor([[[True, False, True]]] * 2)
     parts = shaped(reward, ids, [[1, 3]], mask=mask, from_empty=True)
-    assert parts.shape == (2, 1, 3) and parts[..., 1].tolist() == [[0], [0]]
+    assert parts.shape == (2, 1, 3)
+    assert parts[..., 1].tolist() == [[0], [0]]
 
 
 def test_shaped_rewards_of_text() -> None:
     parts = shaped(chrf, [["the", " cat"], []], ["the cat", "x"], from_empty=True)
-    assert parts[0].sum().item() == pytest.approx(100) and parts[1].tolist() == [0, 0]
+    assert parts[0].sum().item() == pytest.approx(100)
+    assert parts[1].tolist() == [0, 0]
     parts = shaped(bleu, ["the cat sat"], ["the cat sat"], from_empty=True)
-    assert parts.shape == (1, 3) and parts.sum().item() == pytest.approx(100)
+    assert parts.shape == (1, 3)
+    assert parts.sum().item() == pytest.approx(100)
 
 
 def test_numbers_that_are_equal_are_the_same_token() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
+from text_cases import pairs, sentences, spell
 
 from pgest.rewards import exact_match, rouge_l, rouge_n, squad, token_f1
-from text_cases import pairs, sentences, spell
 
 MEASURES = ("precision", "recall", "fmeasure")
 

@@ -12,15 +12,19 @@ constexpr double kLogOfZero = -9999999999.0;
 
 double log_or_floor(double x) { return x == 0 ? kLogOfZero : std::log(x); }
 
-// Neumaier's sum, or the plain one.
+// The plain sum, or Neumaier's.
 double sum(const double* x, int n, bool compensated) {
   double total = 0, lost = 0;
+  if (!compensated) {
+    for (int i = 0; i < n; ++i) total += x[i];
+    return total;
+  }
   for (int i = 0; i < n; ++i) {
     const double next = total + x[i];
     lost += std::fabs(total) >= std::fabs(x[i]) ? (total - next) + x[i] : (x[i] - next) + total;
     total = next;
   }
-  return compensated && lost != 0 && std::isfinite(lost) ? total + lost : total;
+  return lost != 0 && std::isfinite(lost) ? total + lost : total;
 }
 
 // Values of a function of two small integers, computed when first asked for: scores of all prefixes need

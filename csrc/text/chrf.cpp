@@ -64,6 +64,7 @@ class Scorer {
     const std::vector<Place>& places = positions.places();
     for (size_t r = 0; r < places.size(); ++r) {
       Counts matches{};
+      if (width_) at[0] = std::max(at[0], score(places[r], matches, 0));
       characters_.run(positions, places[r], hypothesis, settings_.char_orders, [&](int64_t j, const Counts& now) {
         if (width_) at[j + 1] = std::max(at[j + 1], score(places[r], now, j + 1));
         else if (j + 1 == size) matches = now;

@@ -17,8 +17,8 @@ inline int64_t ngrams(int64_t size, int n) { return std::max<int64_t>(size - n +
 //
 //     E_n(i) = (E_{n-1}(i - 1) << 1) & E_1(i),    E_1(i) = places of token i,
 //
-// so that no n-gram is ever compared or hashed. The lowest place names it, and how often it was met
-// under that name decides whether it still counts: at most as often as the references have it.
+// so that no n-gram is ever compared or hashed. The lowest place names it, and under that name stands
+// how often it may still match: in all as often as the references have it.
 class NgramMatches {
  public:
   // `words` words of the sets from `word` on; `count(set)` is how often an n-gram may match. Calls
@@ -26,10 +26,16 @@ class NgramMatches {
   template <class Count, class Each>
   void run(const Positions& positions, int64_t word, int64_t words, Tokens hypothesis, int orders, Count count,
            Each each) {
-    if (words == 1) return run_words<1>(positions, word, 1, hypothesis, orders, count, each);
-    if (words == 2) return run_words<2>(positions, word, 2, hypothesis, orders, count, each);
-    if (words == 3) return run_words<3>(positions, word, 3, hypothesis, orders, count, each);
-    if (words == 4) return run_words<4>(positions, word, 4, hypothesis, orders, count, each);
+    switch (words) {  // loops of known length, up to 511 tokens
+      case 1: return run_words<1>(positions, word, words, hypothesis, orders, count, each);
+      case 2: return run_words<2>(positions, word, words, hypothesis, orders, count, each);
+      case 3: return run_words<3>(positions, word, words, hypothesis, orders, count, each);
+      case 4: return run_words<4>(positions, word, words, hypothesis, orders, count, each);
+      case 5: return run_words<5>(positions, word, words, hypothesis, orders, count, each);
+      case 6: return run_words<6>(positions, word, words, hypothesis, orders, count, each);
+      case 7: return run_words<7>(positions, word, words, hypothesis, orders, count, each);
+      case 8: return run_words<8>(positions, word, words, hypothesis, orders, count, each);
+    }
     run_words<0>(positions, word, words, hypothesis, orders, count, each);
   }
 
@@ -45,12 +51,15 @@ class NgramMatches {
   }
 
  private:
+  // How often an n-gram may still match. It is counted when it is met again: most are not.
+  static constexpr uint32_t kUnmet = ~0u, kMetOnce = ~1u;
+
   template <int kWords, class Count, class Each>
   void run_words(const Positions& positions, int64_t word, int64_t any_words, Tokens hypothesis, int orders,
                  Count count, Each each) {
     const int64_t words = kWords ? kWords : any_words;
     ends_.resize(orders * words);
-    met_.assign(orders * words * 64, 0);
+    left_.assign(orders * words * 64, kUnmet);
     Counts matches{};
     int found = 0;  // the longest n-gram that ended at the token before and is one of the references'
     for (size_t i = 0; i < hypothesis.size(); ++i) {
@@ -63,8 +72,15 @@ class NgramMatches {
                                       : follow<kWords>(ends, ends - words, places, words);
         if (lowest < 0) continue;
         longest = std::max(longest, n);
-        const uint32_t before = met_[(n - 1) * words * 64 + lowest]++;
-        if (before == 0 || before < count(ends)) ++matches[n - 1];
+        uint32_t& left = left_[(n - 1) * words * 64 + lowest];
+        if (left == kUnmet) {
+          left = kMetOnce;
+        } else {
+          if (left == kMetOnce) left = uint32_t(count(ends)) - 1;
+          if (left == 0) continue;
+          --left;
+        }
+        ++matches[n - 1];
       }
       found = longest;
       each(int64_t(i), matches);
@@ -94,7 +110,7 @@ class NgramMatches {
   }
 
   std::vector<uint64_t> ends_;
-  std::vector<uint32_t> met_;
+  std::vector<uint32_t> left_;
 };
 
 }  // namespace pgest::text

@@ -45,9 +45,12 @@ class Positions {
 
   // The set of a token's places, words() long: the empty one for a token that no reference has.
   const uint64_t* find(Token token) const {
-    for (size_t i = slot(token); slots_[i].build == build_; i = (i + 1) & mask_)
-      if (slots_[i].token == token) return sets_.data() + slots_[i].row * words_;
-    return sets_.data();
+    size_t i = slot(token);
+    // Whether a token is known is anyone's guess, so nothing branches on it; that another one has its slot
+    // is rare.
+    while (slots_[i].build == build_ && slots_[i].token != token) [[unlikely]] i = (i + 1) & mask_;
+    const uint32_t known = -uint32_t(slots_[i].build == build_);
+    return sets_.data() + (slots_[i].row & known) * words_;
   }
 
  private:
@@ -61,7 +64,7 @@ class Positions {
   size_t slot(Token token) const { return size_t(uint64_t(token) * 0x9E3779B97F4A7C15u >> shift_); }
 
   void clear(int64_t tokens) {
-    const size_t wanted = std::bit_ceil(size_t(std::max<int64_t>(2 * tokens, 16)));
+    const size_t wanted = std::bit_ceil(size_t(std::max<int64_t>((tokens < 256 ? 4 : 2) * tokens, 16)));
     if (wanted > slots_.size() || ++build_ == 0) {
       slots_.assign(std::max(wanted, slots_.size()), Slot{});
       build_ = 1;
@@ -69,8 +72,8 @@ class Positions {
     // The fewest slots that hold them: what is read often stays close together.
     mask_ = wanted - 1;
     shift_ = 64 - std::countr_zero(wanted);
-    rows_ = 0;
-    new_row();
+    rows_ = 1;
+    sets_.assign((tokens + 1) * words_, 0);
   }
 
   // The row of a token of the references, a new one when it is first met; row 0 stays empty.
@@ -79,13 +82,6 @@ class Positions {
     for (; slots_[i].build == build_; i = (i + 1) & mask_)
       if (slots_[i].token == token) return slots_[i].row;
     slots_[i] = {token, build_, rows_};
-    return new_row();
-  }
-
-  uint32_t new_row() {
-    const size_t end = size_t(rows_ + 1) * words_;
-    if (end > sets_.size()) sets_.resize(2 * end);
-    std::fill_n(sets_.data() + end - words_, words_, 0);
     return rows_++;
   }
 
@@ -95,7 +91,7 @@ class Positions {
   int64_t words_ = 0;
   size_t mask_ = 0;
   int shift_ = 0;
-  uint32_t build_ = 0, rows_ = 0;
+  uint32_t build_ = 0, rows_ = 1;
 };
 
 }  // namespace pgest::text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from types import ModuleType
 
 
 def _load() -> tuple[ModuleType, str | None]:
     """What computes, and why it is not the extension."""
     try:
-        from pgest import _text
+        text = import_module("pgest._text")
     except ImportError as error:
         if os.environ.get("PGEST_REQUIRE_KERNELS") == "1":
             raise ImportError(
@@ -19,7 +20,7 @@ def _load() -> tuple[ModuleType, str | None]:
         from pgest.rewards import libraries
 
         return libraries, str(error)
-    return _text, None
+    return text, None
 
 
 text, load_error = _load()

@@ -15,7 +15,9 @@ from pgest.rewards.backend import text
 from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_text, read, scores
 
 if TYPE_CHECKING:
-    from pgest.rewards.sequences import Counted
+    from typing_extensions import Unpack
+
+    from pgest.rewards.sequences import Counting
 
 Tokenizer = Callable[[str], str]
 DEFAULT_VALUES = {"none": None, "floor": 0.1, "add-k": 1.0, "exp": None}
@@ -33,7 +35,7 @@ def bleu(
     lowercase: bool = False,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the BLEU of each hypothesis, 0 to 100: `sacrebleu.sentence_bleu`.
 
@@ -95,7 +97,7 @@ def bleu_statistics(
     max_order: int = 4,
     tokenize: str | Tokenizer | None = None,
     lowercase: bool = False,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return what BLEU is made of, to be summed over a corpus: int64 `[..., B, 2 + 2 max_order]`.
 
@@ -190,7 +192,7 @@ def tokenizer(name: str | Tokenizer, lowercase: bool) -> Tokenizer:
         split = str
     else:
         try:
-            from sacrebleu.metrics import BLEU
+            from sacrebleu.metrics.bleu import BLEU
         except ImportError as error:
             raise ImportError(
                 f'tokenize={name!r} needs sacrebleu: pip install "pgest[text]", or tokenize="none"'

@@ -12,7 +12,9 @@ from pgest.rewards.backend import text
 from pgest.rewards.sequences import Hypotheses, References, Unit, is_text, read, scores
 
 if TYPE_CHECKING:
-    from pgest.rewards.sequences import Counted
+    from typing_extensions import Unpack
+
+    from pgest.rewards.sequences import Counting
 
 
 def chrf(
@@ -27,7 +29,7 @@ def chrf(
     eps_smoothing: bool = False,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the chrF of each hypothesis, 0 to 100: `sacrebleu.sentence_chrf`.
 

@@ -11,7 +11,9 @@ from pgest.rewards.backend import text
 from pgest.rewards.sequences import Hypotheses, References, Unit, is_text, read, scores
 
 if TYPE_CHECKING:
-    from pgest.rewards.sequences import Counted, Counting
+    from typing_extensions import Unpack
+
+    from pgest.rewards.sequences import Counting
 
 
 class Closest(NamedTuple):
@@ -30,7 +32,7 @@ def closest_reference(
     *,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Closest:
     """Return the edit distance to the closest reference and the length of that reference.
 
@@ -69,7 +71,7 @@ def edit_distance(
     *,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the edit distance to the closest reference, a cost: float32 `[B]` or `[..., B]`.
 
@@ -88,7 +90,7 @@ def error_rate(
     *,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the edit distance to the closest reference divided by that reference's length.
 
@@ -111,7 +113,7 @@ def wer(
     *,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the word error rate of strings, a cost: `error_rate` of what white space separates.
 
@@ -131,7 +133,7 @@ def cer(
     *,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the character error rate of strings, a cost: `error_rate` of stripped strings.
 

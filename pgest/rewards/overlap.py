@@ -15,7 +15,9 @@ from pgest.rewards.backend import text
 from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_text, read, scores
 
 if TYPE_CHECKING:
-    from pgest.rewards.sequences import Counted
+    from typing_extensions import Unpack
+
+    from pgest.rewards.sequences import Counting
 
 Normalize = Callable[[str], str]
 
@@ -26,7 +28,7 @@ def exact_match(
     *,
     normalize: str | Normalize | None = None,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return 1 for each hypothesis that equals one of its references, else 0.
 
@@ -61,7 +63,7 @@ def token_f1(
     *,
     normalize: str | Normalize | None = None,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the F-measure of the tokens that a hypothesis shares with its best reference, 0 to 1.
 

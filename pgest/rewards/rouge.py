@@ -15,7 +15,9 @@ from pgest.rewards.backend import text
 from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_text, read, scores
 
 if TYPE_CHECKING:
-    from pgest.rewards.sequences import Counted
+    from typing_extensions import Unpack
+
+    from pgest.rewards.sequences import Counting
 
 MEASURES = ("precision", "recall", "fmeasure")
 
@@ -28,7 +30,7 @@ def rouge_n(
     measure: str = "fmeasure",
     stem: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the ROUGE-N of each hypothesis, 0 to 1: how many n-grams it shares with a reference.
 
@@ -77,7 +79,7 @@ def rouge_l(
     stem: bool = False,
     per_prefix: bool = False,
     dtype: torch.dtype = torch.float32,
-    **counting: Counted,
+    **counting: Unpack[Counting],
 ) -> Tensor:
     """Return the ROUGE-L of each hypothesis, 0 to 1, of its longest common subsequence.
 

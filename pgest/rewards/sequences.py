@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pgest.rewards.backend import text
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    Counted = Unpack["Counting"]
 
 Tokens = str | Sequence[Hashable] | Tensor
 Hypotheses = Tensor | Sequence[Tokens]

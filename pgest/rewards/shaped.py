@@ -59,7 +59,7 @@ def shaped(
 
 def _of_nothing(
     reward: Callable[..., Tensor],
-    hypotheses: Hypotheses,
+    hypotheses: Any,
     references: References,
     options: dict[str, Any],
 ) -> Tensor:

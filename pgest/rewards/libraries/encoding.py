@@ -85,28 +85,29 @@ def cut(sequences: Sequences, eos: int | None, keep_eos: bool) -> Sequences:
     return Sequences(row[:end] for row, end in zip(sequences.rows, ends, strict=True))
 
 
-def _list(name: str, item: Any) -> list[Any]:
+def _list(name: str, item: Any, expected: str = "a list") -> list[Any]:
     """A list, of whatever is one or can become one; a string, bytes or a dictionary is none."""
     if hasattr(item, "tolist"):
         item = item.tolist()
     if isinstance(item, Sequence) and not isinstance(item, str | bytes | bytearray):
         return list(item)
-    raise TypeError(f"{name} must be a list, got {repr(item)[:80]}")
+    raise TypeError(f"{name} must be {expected}, got {repr(item)[:80]}")
 
 
 def _group(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int]) -> list[list[int]]:
     if unit is not Unit.tokens and isinstance(item, str):
         return [_sequence(name, item, unit, vocabulary)]
-    members = _list(name, item)
+    tokens = unit is Unit.tokens
+    members = _list(name, item, "a list of tokens" if tokens else "a string or a list of strings")
     nested = members and not isinstance(members[0], str) and hasattr(members[0], "__len__")
-    if unit is Unit.tokens and not nested:
+    if tokens and not nested:
         return [_sequence(name, members, unit, vocabulary)]
     return [_sequence(f"{name}[{j}]", x, unit, vocabulary) for j, x in enumerate(members)]
 
 
 def _sequence(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int]) -> list[int]:
     if unit is Unit.tokens:
-        return [_token(name, token, vocabulary) for token in _list(name, item)]
+        return [_token(name, token, vocabulary) for token in _list(name, item, "a list of tokens")]
     if not isinstance(item, str):
         raise TypeError(f"{name} must be a string, got {repr(item)[:80]}")
     if unit is Unit.characters:

@@ -52,7 +52,7 @@ def bleu_statistics(
 
 def bleu_scores(statistics: np.ndarray, settings: Bleu) -> np.ndarray:
     """sacrebleu's score of statistics, for each row."""
-    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.bleu import BLEU
 
     n = settings.orders
     value = settings.value if settings.smoothing in ("floor", "add-k") else None
@@ -76,7 +76,7 @@ def chrf(
     width: int,
 ) -> np.ndarray:
     """sacrebleu's chrF, of n-grams counted here: characters may be any ids."""
-    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.chrf import CHRF
 
     metric = CHRF(char_orders, word_orders, beta, eps_smoothing=eps_smoothing)  # type: ignore[arg-type]
 
@@ -159,7 +159,7 @@ def _each(
 
 def _sacrebleu(settings: Bleu) -> Any:
     try:
-        from sacrebleu.metrics import BLEU
+        from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise ImportError('BLEU needs sacrebleu here: pip install "pgest[text]"') from error
     value = settings.value if settings.smoothing in ("floor", "add-k") else None
@@ -176,7 +176,7 @@ def _rouge(kind: str) -> Callable[[Sequence[int], list[list[int]]], tuple[float,
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
-        raise ImportError("ROUGE needs rouge-score here: pip install rouge-score") from error
+        raise ImportError('ROUGE needs rouge-score here: pip install "pgest[text]"') from error
 
     class Split:
         tokenize = staticmethod(str.split)

@@ -1,0 +1,260 @@
+"""Rewards made of rewards: what they add up to, what reaches the parts, what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pgest.rewards import (
+    Reward,
+    clipped,
+    edit_distance,
+    gated,
+    length_penalty,
+    overlong_penalty,
+    scaled,
+    weighted_sum,
+)
+from pgest.rewards.pairs import pairs_of
+from pgest.rewards.protocol import scores_of
+
+WORDS = ["a cat", "a", ""]
+REFERENCES = ["a cat", "a cat", "cats"]
+
+
+def constant(*values: float) -> Reward:
+    """A reward of these scores."""
+
+    def score(hypotheses: Any, references: Any, **options: Any) -> Tensor:
+        return torch.tensor(values)
+
+    return score
+
+
+class Seen:
+    """A reward that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+
+    def __call__(self, hypotheses: Any, references: Any, **options: Any) -> Tensor:
+        self.options = options
+        return torch.zeros(hypotheses.shape[:-1])
+
+
+def test_a_sum_weighs_its_parts_and_shows_them() -> None:
+    reward = weighted_sum({"x": (2, constant(1.0, 2.0, 3.0)), "y": (-0.5, constant(4.0, 0.0, 2.0))})
+    assert reward(WORDS, REFERENCES).tolist() == [0, 4, 5]
+    assert {k: v.tolist() for k, v in reward.parts.items()} == {"x": [1, 2, 3], "y": [4, 0, 2]}
+    assert reward.__name__ == "2 x + -0.5 y"
+
+
+def test_a_part_without_weight_is_only_shown() -> None:
+    bad = constant(float("inf"), float("nan"), 1.0)
+    reward = weighted_sum({"x": (1, constant(1.0, 2.0, 3.0)), "bad": (0, bad)})
+    assert reward(WORDS, REFERENCES).tolist() == [1, 2, 3]
+    assert reward.parts["bad"][0] == float("inf")
+
+
+def test_options_reach_every_part() -> None:
+    seen = [Seen() for _ in range(5)]
+    nested = clipped(gated(scaled(seen[0], 2), seen[1], 0.5), -1, 1)
+    reward = weighted_sum({"a": (1, nested), "b": (1, seen[2])})
+    ids = torch.zeros(3, 2, 4, dtype=torch.int64)
+    mask = ids == 0
+    assert reward(ids, [[1], [2]], mask=mask, eos=5, keep_eos=True).shape == (3, 2)
+    for part in seen[:3]:
+        assert part.options["mask"] is mask
+        assert (part.options["eos"], part.options["keep_eos"]) == (5, True)
+
+
+def test_a_cost_becomes_a_reward() -> None:
+    pytest.importorskip("rapidfuzz")
+    accuracy = clipped(scaled(edit_distance, -0.25, offset=1), low=0)
+    assert accuracy(["abcd", "abcx", "xxxxxxxx"], [["abcd"]] * 3).tolist() == [1, 0.75, 0]
+    assert str(scaled(edit_distance, -1)(["a"], [["a"]])) == "tensor([0.])"  # and not -0.
+
+
+def test_scores_of_prefixes_are_put_together_too() -> None:
+    def prefixes(hypotheses: Any, references: Any, *, per_prefix: bool = False) -> Tensor:
+        scores = torch.arange(4.0).expand(2, 4)
+        return scores if per_prefix else scores[:, -1]
+
+    ids = torch.zeros(2, 4, dtype=torch.int64)
+    reward = weighted_sum({"a": (2, clipped(prefixes, high=2)), "b": (1, scaled(prefixes, -1))})
+    assert reward(ids, [[1], [1]], per_prefix=True).tolist() == [[0, 1, 2, 1]] * 2
+    assert reward(ids, [[1], [1]]).tolist() == [1, 1]
+    with pytest.raises(ValueError, match="per_prefix must be left out with a penalty of length"):
+        length_penalty()(ids, [[1], [1]], per_prefix=True)
+
+
+def test_a_gate_keeps_out_what_does_not_pass() -> None:
+    reward = gated(constant(1.0, 2.0, 3.0), constant(1.0, 0.5, float("nan")), 1, otherwise=-7)
+    assert reward(WORDS, REFERENCES).tolist() == [1, -7, -7]
+
+
+def test_nan_stays_nan_in_bounds() -> None:
+    scores = clipped(constant(float("nan"), 5.0, -5.0), -1, 1)(WORDS, REFERENCES)
+    assert scores[0].isnan()
+    assert scores[1:].tolist() == [1, -1]
+
+
+def test_length_against_the_closest_reference() -> None:
+    references = [["1234", "12345678"]]
+    for length, ratio in ((4, 1), (5, 5 / 4), (6, 6 / 4), (7, 7 / 8), (16, 2), (0, 0)):
+        score = length_penalty()(["x" * length], references).item()
+        assert score == pytest.approx(-abs(ratio - 1)), length
+    assert length_penalty()(["", "ab"], [[""], [""]]).tolist() == [-1, -1]
+    short, long = ["x"], ["x" * 12]
+    assert length_penalty(low=0)(short, references).tolist() == [0]
+    assert length_penalty(high=float("inf"))(long, references).tolist() == [0]
+    assert length_penalty(0.5, 1.25)(long, references).tolist() == [-0.25]
+
+
+def test_length_counts_what_counts() -> None:
+    ids = torch.tensor([[[5, 2, 6, 7], [5, 6, 7, 8]], [[2, 5, 6, 7], [5, 6, 2, 2]]])
+    references = torch.tensor([[1, 3, 2, 9], [1, 3, 4, 2]])
+    penalty = length_penalty()
+    expected = torch.tensor([[1 / 2, 4 / 3], [0, 2 / 3]])
+    assert torch.allclose(penalty(ids, references, eos=2), -(expected - 1).abs())
+    expected = torch.tensor([[2 / 3, 1], [1 / 3, 3 / 4]])
+    assert torch.allclose(penalty(ids, references, eos=2, keep_eos=True), -(expected - 1).abs())
+    mask = torch.arange(4) < torch.tensor([[[1], [4]], [[0], [2]]])
+    plain = [[1, 3], [1, 3, 4]]
+    assert torch.equal(penalty(ids, plain, mask=mask), penalty(ids, references, eos=2))
+    words = length_penalty(length=lambda text: len(text.split()))
+    assert words(["a very long cat"], [["a cat"]]).tolist() == [-1]
+
+
+def test_overlong_is_the_formula_of_the_paper() -> None:
+    reward = overlong_penalty(10, 4)
+    lists = [[0] * n for n in range(13)]
+    scores = reward(lists, [[0]] * 13).tolist()
+    for n, score in enumerate(scores):
+        expected = 0.0 if n <= 6 else -1.0 if n > 10 else (6 - n) / 4
+        assert score == expected, n
+    assert scores[10] == -1  # a sample that the limit cut off
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([1.0, 2.0], "reward bad must return a tensor of real numbers, got list"),
+        (torch.ones(2, dtype=torch.complex64), "real numbers, got torch.complex64"),
+    ],
+)
+def test_what_is_no_tensor_of_numbers_is_named(scores: Any, message: str) -> None:
+    def bad(hypotheses: Any, references: Any) -> Any:
+        return scores
+
+    with pytest.raises(TypeError, match=message):
+        scaled(bad, 2)(["a", "b"], ["a", "b"])
+
+
+def test_scores_of_another_shape_are_named() -> None:
+    with pytest.raises(ValueError, match=r"reward score must .* \(3,\), one for .* got \(2,\)"):
+        weighted_sum({"x": (1, constant(1.0, 2.0))})(WORDS, REFERENCES)
+    ids = torch.zeros(4, 3, 2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"shape \(4, 3\), one for .* got \(3,\)"):
+        scores_of(constant(1.0, 2.0, 3.0), ids, [[1]] * 3)
+    with pytest.raises(ValueError, match=r"shape \(3,\), a row for .* got \(3,\)"):
+        clipped(constant(1.0, 2.0, 3.0), 0, 1)(WORDS, REFERENCES, per_prefix=True)
+
+
+def test_scores_are_float32_and_detached() -> None:
+    scores = scores_of(lambda h, r: torch.ones(1, dtype=torch.float64, requires_grad=True), "a", "a")
+    assert (scores.dtype, scores.requires_grad) == (torch.float32, False)
+    assert scores_of(lambda h, r: torch.tensor([True]), ["a"], ["a"]).tolist() == [1]
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="parts must be a dict"):
+        weighted_sum({})
+    with pytest.raises(TypeError, match=r"parts must map 'x' to \(weight, reward\)"):
+        weighted_sum({"x": constant(1.0)})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="weight of 'x' must be a number, got str"):
+        weighted_sum({"x": ("1", constant(1.0))})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="factor must be a number"):
+        scaled(constant(1.0), torch.ones(2))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="low must be below high, got 1 and 1"):
+        clipped(constant(1.0), 1, 1)
+    with pytest.raises(TypeError, match="at_least must be a number"):
+        gated(constant(1.0), constant(1.0), None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="0 <= low <= high, got 1 and 0.5"):
+        length_penalty(1, 0.5)
+    with pytest.raises(ValueError, match="buffer must be at most max_length, 3, got 4"):
+        overlong_penalty(3, 4)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'maks'"):
+        length_penalty()(["a"], ["a"], maks=None)
+
+
+def test_pairs_of_every_kind_hold_what_counts() -> None:
+    ids = torch.tensor([[[5, 2, 6]], [[7, 8, 9]]])
+    assert pairs_of(ids, torch.tensor([[4, 2, 2]]), eos=2) == (
+        [[5], [7, 8, 9]],
+        [[[4]]],
+        (2, 1),
+    )
+    assert pairs_of(ids, [[4]], lengths=torch.tensor([[1], [0]])).hypotheses == [[5], []]
+    several = torch.tensor([[[1, 2], [3, 0]]])
+    assert pairs_of(ids[0], several, reference_mask=several > 0).references == [[[1, 2], [3]]]
+    assert pairs_of(["a b"], [["a", "b c"]]).references == [["a", "b c"]]
+    assert pairs_of([["a", "b"]], [["a", "b"]]).references == [[["a", "b"]]]
+    assert pairs_of([["a"]], [[["a", "b"], []]]).references == [[["a", "b"], []]]
+    assert pairs_of([[1, 2]], [torch.tensor([1, 2])]).references == [[[1, 2]]]
+    assert pairs_of([[]], [[]]) == ([[]], [[[]]], (1,))
+    assert pairs_of([["a", "</s>", "b"]], [["c", "</s>"]], eos="</s>", keep_eos=True) == (
+        [["a", "</s>"]],
+        [[["c", "</s>"]]],
+        (1,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((["a"], ["a", "b"]), {}, "references must have 1 items, one per hypothesis, got 2"),
+        ((["a"], [[]]), {}, r"references\[0\] must hold at least one reference"),
+        ((["a"], ["a"]), {"mask": torch.ones(1)}, "mask must be None where hypotheses are no tensor"),
+        ((["a"], ["a"]), {"eos": 2}, "eos must be None where hypotheses are strings"),
+        ((["a"], ["a"]), {"keep_eos": True}, "keep_eos must be False without eos"),
+        ((torch.ones(1, 2), [[1]]), {}, "hypotheses must be integer ids"),
+        (
+            (torch.ones(1, 2, dtype=torch.int64), [[1]]),
+            {"mask": torch.ones(2, dtype=torch.bool)},
+            r"mask must be bool \(1, 2\) like hypotheses",
+        ),
+        (
+            (torch.ones(1, 2, dtype=torch.int64), [[1]]),
+            {"mask": torch.ones(1, 2, dtype=torch.bool), "lengths": torch.ones(1)},
+            "lengths must be None where there is a mask",
+        ),
+        (
+            (torch.ones(1, 2, dtype=torch.int64), [[1]]),
+            {"lengths": torch.ones(2)},
+            r"lengths must be integers \(1,\), got \(2,\)",
+        ),
+        (
+            ([[1]], [[1]]),
+            {"reference_mask": torch.ones(1)},
+            "reference_mask must be None where references are no tensor",
+        ),
+    ],
+)
+def test_pairs_that_do_not_fit_are_named(
+    arguments: tuple[Any, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        pairs_of(*arguments, **options)
+
+
+def test_what_is_no_sequence_is_named() -> None:
+    with pytest.raises(TypeError, match="hypotheses must be a list of sequences, got 'ab'"):
+        pairs_of("ab", ["a", "b"])
+    with pytest.raises(TypeError, match=r"hypotheses\[1\] must be a string or a list .* got 3"):
+        pairs_of(["a", 3], ["a", "b"])
+    with pytest.raises(TypeError, match="references must be a list, one item per"):
+        pairs_of(["a"], "a")

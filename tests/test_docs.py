@@ -20,6 +20,7 @@ OBJECTIVES = DOCS / "objectives.md"
 TUNING = DOCS / "tuning.md"
 LINEAR = DOCS / "linear.md"
 OPS = DOCS / "ops.md"
+REWARDS = DOCS / "rewards.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
@@ -39,6 +40,13 @@ def test_objectives_prints_what_it_says() -> None:
 def test_ops_prints_what_it_says() -> None:
     blocks = list(run(OPS))
     assert len(blocks) == 2
+    for says, printed in blocks:
+        assert says == printed
+
+
+def test_rewards_prints_what_it_says() -> None:
+    blocks = list(run(REWARDS))
+    assert len(blocks) == 4
     for says, printed in blocks:
         assert says == printed
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pgest.rewards import Audit, audit, edit_distance, error_rate, per_sample, scaled
-from pgest.rewards.tricks import tricks
+from pgest.rewards.tricks import Tokens, tricks
 
 WORDS = ["zero one two three four five six seven eight nine", "a b c d e f g h i j"]
 LAST = "the reference, its last token 5 more times"
@@ -132,9 +132,7 @@ def test_every_kind_is_tried_alike(kind: str) -> None:
             return item.split() if kind == "strings" else list(item)
         return [str(token) for token in item]
 
-    found = audit(
-        per_sample(right), references, sources=copied, hypotheses=hypotheses, **options
-    )
+    found = audit(per_sample(right), references, sources=copied, hypotheses=hypotheses, **options)
     expected = audit(
         per_sample(right), [[row] for row in numbers], sources=sources, hypotheses=honest
     )
@@ -160,12 +158,13 @@ def test_chance_is_controlled() -> None:
 
     state = torch.get_rng_state()
     assert run(None) == run(None) == run(0)
-    assert run(1) != run(0)
+    outputs = [tricks([list("abcdefgh")], None, torch.Generator().manual_seed(s)) for s in (0, 1)]
+    assert outputs[0]["the reference, shuffled"] != outputs[1]["the reference, shuffled"]
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_tricks_are_what_they_say() -> None:
-    references = [list("abcde"), list("aaf"), [], list("g")]
+    references: list[Tokens] = [list("abcde"), list("aaf"), [], list("g")]
     outputs = tricks(references, [["s"]] * 4, torch.Generator().manual_seed(3))
     assert all(len(output) == 4 for output in outputs.values())
     assert outputs["a quarter of the reference"] == [["a", "b"], ["a"], [], ["g"]]
@@ -198,7 +197,7 @@ def test_the_table_is_aligned_and_marks_what_pays() -> None:
     assert rows[0].split() == "the reference itself 1.000 0.000 100 % 267 %".split()
     assert rows[1].split() == "the hypotheses 0.375 0.125 38 % 100 %".split()
     marked = [row for row in table if row.startswith("!")]
-    assert rows[-1] == f"! {len(marked)} of 14 tricks: earns more than the hypotheses"
+    assert rows[-1] == f"! {len(marked)} of 14 tricks earn more than the hypotheses"
     assert rows[2].startswith("! the ")
     assert not table[-1].startswith("!")
 

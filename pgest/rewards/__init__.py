@@ -12,7 +12,8 @@ from pgest.rewards.compose import (
     weighted_sum,
 )
 from pgest.rewards.edit import Closest, closest_reference, edit_distance, error_rate
-from pgest.rewards.per_sample import FailedSamples, PerSample, per_sample
+from pgest.rewards.failures import FailedSamples
+from pgest.rewards.per_sample import PerSample, per_sample
 from pgest.rewards.protocol import Reward
 
 __all__ = [

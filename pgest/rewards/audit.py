@@ -76,8 +76,9 @@ class Audit:
         return "\n".join(lines + self._legend(digits))
 
     def _legend(self, digits: int) -> list[str]:
-        than = HONEST if self.honest else f"{_percent(self.threshold)} of {PERFECT}"
-        lines = [f"! {len(self.suspicious)} of {len(self.tricks)} tricks: earns more than {than}"]
+        least = f"at least {_percent(self.threshold)} of {PERFECT}"
+        earn = f"more than {HONEST}" if self.honest else least
+        lines = [f"! {len(self.suspicious)} of {len(self.tricks)} tricks earn {earn}"]
         if self.base < 0:
             lines.append(f"  shares count from {_fixed(self.base, digits)}, a worthless output")
         return lines
@@ -140,11 +141,14 @@ def audit(
         >>> round(found["the reference, its last token 5 more times"].mean, 3)
         1.833
         >>> [trick.output for trick in found.suspicious][:2]
-        ['the 9 most frequent tokens', 'the reference twice']
+        ['the reference twice', 'the reference, its last token 5 more times']
     """
     given = no_prefixes("audit", options)
     strings = _are_strings(references, hypotheses, kind)
-    of_hypotheses = {name: given.pop(name) for name in ("mask", "lengths") if name in given}
+    of_hypotheses: dict[str, Any] = {}
+    for name in ("mask", "lengths"):
+        if name in given:
+            of_hypotheses[name] = given.pop(name)
     groups = _groups(references, strings, given)
     first = [group[0] for group in groups]
     form = _Form(first, ids=isinstance(references, Tensor) or isinstance(hypotheses, Tensor))
@@ -191,7 +195,7 @@ class _Form:
         if not self._ids:
             return list(items), {}
         lengths = torch.tensor([len(item) for item in items])
-        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(-1)
+        mask = torch.arange(max(1, int(lengths.max()))) < lengths.unsqueeze(-1)
         ids = torch.zeros(mask.shape, dtype=torch.int64)
         ids[mask] = torch.tensor([token for item in items for token in item], dtype=torch.int64)
         return ids, {"mask": mask}

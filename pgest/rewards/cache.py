@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
+from pgest.rewards.failures import FailedSamples, index_of
 from pgest.rewards.pairs import Item, pairs_of
-from pgest.rewards.per_sample import FailedSamples, index_of
 from pgest.rewards.protocol import COUNTING, Reward, name_of, no_prefixes, scores_of
 
 

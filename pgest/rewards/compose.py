@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
+from pgest.rewards.failures import Parts
 from pgest.rewards.pairs import pairs_of
-from pgest.rewards.protocol import Reward, name_of, no_prefixes, scores_of
+from pgest.rewards.protocol import Reward, name_of, no_prefixes
 
 
 class WeightedSum:
@@ -34,16 +35,14 @@ class WeightedSum:
 
     def __call__(self, hypotheses: Any, references: Any, **options: Any) -> Tensor:
         """Return the weighted sum of the parts' scores."""
-        self.parts = {
-            name: scores_of(reward, hypotheses, references, options)
-            for name, (_, reward) in self._terms.items()
-        }
+        parts = Parts(hypotheses, references, options)
+        self.parts = {name: parts.of(reward) for name, (_, reward) in self._terms.items()}
         # 0 times infinity or NaN is NaN: what has no weight is for the logs alone.
         counted = [(w, self.parts[name]) for name, (w, _) in self._terms.items() if w != 0]
         total = torch.zeros_like(next(iter(self.parts.values())))
         for weight, scores in counted:
             total = total + weight * scores
-        return total
+        return parts.whole(total)
 
 
 def weighted_sum(parts: Mapping[str, tuple[float, Reward]]) -> WeightedSum:
@@ -92,7 +91,8 @@ def scaled(reward: Reward, factor: float, offset: float = 0.0) -> Reward:
     factor, offset = scalars.number("factor", factor), scalars.number("offset", offset)
 
     def score(hypotheses: Any, references: Any, **options: Any) -> Tensor:
-        return factor * scores_of(reward, hypotheses, references, options) + offset
+        parts = Parts(hypotheses, references, options)
+        return parts.whole(factor * parts.of(reward) + offset)
 
     return _named(score, f"{factor:g} {name_of(reward)}" + (f" + {offset:g}" if offset else ""))
 
@@ -114,7 +114,8 @@ def clipped(reward: Reward, low: float = -inf, high: float = inf) -> Reward:
         raise ValueError(f"low must be below high, got {low:g} and {high:g}")
 
     def score(hypotheses: Any, references: Any, **options: Any) -> Tensor:
-        return scores_of(reward, hypotheses, references, options).clamp(low, high)
+        parts = Parts(hypotheses, references, options)
+        return parts.whole(parts.of(reward).clamp(low, high))
 
     return _named(score, f"{name_of(reward)} in [{low:g}, {high:g}]")
 
@@ -141,8 +142,8 @@ def gated(reward: Reward, gate: Reward, at_least: float, otherwise: float = 0.0)
     otherwise = scalars.number("otherwise", otherwise)
 
     def score(hypotheses: Any, references: Any, **options: Any) -> Tensor:
-        passes = scores_of(gate, hypotheses, references, options) >= at_least
-        return torch.where(passes, scores_of(reward, hypotheses, references, options), otherwise)
+        parts = Parts(hypotheses, references, options)
+        return parts.whole(torch.where(parts.of(gate) >= at_least, parts.of(reward), otherwise))
 
     return _named(score, f"{name_of(reward)} where {name_of(gate)} >= {at_least:g}")
 

@@ -81,8 +81,10 @@ def are_strings(items: Sequence[Any]) -> bool:
 
 def holds_several(item: Any, strings: bool) -> bool:
     """Return whether an item of `references` is a list of references rather than one."""
-    if isinstance(item, str | Tensor) or not isinstance(item, Sequence):
-        return isinstance(item, Tensor) and item.dim() == 2
+    if isinstance(item, Tensor | np.ndarray):
+        return item.ndim == 2
+    if isinstance(item, str) or not isinstance(item, Sequence):
+        return False
     first = item[0] if len(item) else None
     return strings or isinstance(first, list | tuple) or _is_row(first)
 

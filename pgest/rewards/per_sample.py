@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf, nan
 from typing import Any, Literal
 
@@ -11,33 +11,10 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
+from pgest.rewards.failures import FailedSamples, Index, index_of
 from pgest.rewards.pairs import pairs_of
 from pgest.rewards.protocol import name_of, no_prefixes
 from pgest.rewards.workers import Failure, Outcome, Workers, attempt
-
-Index = int | tuple[int, ...]
-
-
-class FailedSamples(RuntimeError):
-    """Some samples have no score; the others have.
-
-    `failures` says why, by index: a number, or one for each dimension of `scores`. `scores` are
-    those of the whole batch, float32 `[..., B]`, NaN where one failed.
-    """
-
-    def __init__(self, scores: Tensor, failures: Mapping[Index, str], trace: str = "") -> None:
-        self.scores = scores
-        self.failures = dict(failures)
-        self.trace = trace
-        indices: dict[str, list[Index]] = {}
-        for index, message in self.failures.items():
-            indices.setdefault(message, []).append(index)
-        lines = [f"{len(self.failures)} of {scores.numel()} samples could not be scored"]
-        for message, where in indices.items():
-            lines.append(f"  {', '.join(map(str, where))}: {message}")
-        if trace:
-            lines += ["The first that raised an exception:", trace.rstrip()]
-        super().__init__("\n".join(lines))
 
 
 class PerSample:
@@ -163,14 +140,3 @@ def per_sample(
     if on_error not in ("raise", "nan"):
         raise ValueError(f"on_error must be 'raise' or 'nan', got {on_error!r}")
     return PerSample(f, processes, timeout, on_error)
-
-
-def index_of(flat: int, shape: Sequence[int]) -> Index:
-    """Return the index of an element: a number where there is one dimension."""
-    if len(shape) == 1:
-        return flat
-    index = []
-    for size in reversed(shape):
-        flat, rest = divmod(flat, size)
-        index.append(rest)
-    return tuple(reversed(index))

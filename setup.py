@@ -1,8 +1,9 @@
 """Builds the extensions `pgest._C` and `pgest._text`; all else is declared in pyproject.toml.
 
 PGEST_BUILD=0, or no C++ compiler, installs without them: the ops then run on their definition in
-plain PyTorch, and rewards on the Python libraries they equal. PGEST_BUILD=1 makes a missing compiler an error. PGEST_CUDA=1 or 0 builds with or
-without CUDA kernels; left out, they are built where torch and an nvcc are there for them.
+plain PyTorch, and rewards on the Python libraries they equal. PGEST_BUILD=1 makes a missing
+compiler an error. PGEST_CUDA=1 or 0 builds with or without CUDA kernels; left out, they are built
+where torch and an nvcc are there for them.
 """
 
 import os
@@ -132,7 +133,7 @@ def wanted() -> bool:
 
 if wanted():
     setup(
-        ext_modules=[extension(), text()],
+        ext_modules=[extension(), *([] if cuda() == "emulate" else [text()])],
         cmdclass={"build_ext": BuildExtension},
     )
 else:

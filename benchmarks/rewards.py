@@ -11,6 +11,7 @@ import argparse
 import importlib.metadata
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,12 @@ def threads(size: int, budget_s: float) -> list[str]:
     ):
         args = given(b, kind)
 
-        def call(n: int, function: Any = function, args: Any = args) -> None:
+        def call(n: int, function: Any, args: Any) -> None:
             torch.set_num_threads(n)
             function(*args)
 
-        found = measure({str(n): Candidate(lambda n=n: call(n)) for n in (1, 2)}, budget_s)
+        calls = {str(n): Candidate(partial(call, n, function, args)) for n in (1, 2)}
+        found = measure(calls, budget_s)
         cells.append(f"{found['1'].seconds / found['2'].seconds:.2f}")
     torch.set_num_threads(1)
     return cells

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_rewards_input import REFUSED
+from test_rewards_refusals import REFUSED
 from text_cases import pairs, sentences
 
 from pgest.rewards import backend, libraries

@@ -67,9 +67,9 @@ def chrf(
 
     Example:
         >>> chrf(["the cat sat"], [["the cat is sat", "a cat"]])
-        tensor([66.5298])
+        tensor([50.6213])
         >>> chrf([["the", " cat"]], ["the cat"], per_prefix=True)
-        tensor([[ 33.9506, 100.0000]])
+        tensor([[ 43.7262, 100.0000]])
     """
     _check(char_order, word_order, beta)
     pieces = _pieces(hypotheses, references)

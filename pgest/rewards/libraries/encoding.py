@@ -33,14 +33,17 @@ class Sequences:
 
     @property
     def ids(self) -> np.ndarray:
+        """All tokens, end to end."""
         return np.array([token for row in self.rows for token in row], dtype=np.int64)
 
     @property
     def offsets(self) -> np.ndarray:
+        """Where each sequence begins, and the end."""
         return np.cumsum([0, *map(len, self.rows)], dtype=np.int64)
 
     @property
     def longest(self) -> int:
+        """Tokens of the longest."""
         return max(map(len, self.rows), default=0)
 
 

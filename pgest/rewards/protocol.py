@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -39,7 +40,16 @@ class Reward(Protocol):
 
 
 def name_of(reward: object) -> str:
-    """Return what a reward is called in tables and errors."""
+    """Return what a reward is called in tables and errors.
+
+    Example:
+        >>> from pgest.rewards import edit_distance
+        >>> name_of(partial(edit_distance, mask=None))
+        'edit_distance(mask=None)'
+    """
+    if isinstance(reward, partial):
+        settings = [*map(repr, reward.args), *(f"{k}={v!r}" for k, v in reward.keywords.items())]
+        return f"{name_of(reward.func)}({', '.join(settings)})"
     return getattr(reward, "__name__", None) or type(reward).__name__
 
 

@@ -79,6 +79,14 @@ def test_words_beside_characters() -> None:
     assert np.array_equal(*scores)
 
 
+def test_the_ends_of_pieces() -> None:
+    strings = [h for h, _ in sentences(3, 200)]
+    for items in (strings, [[s[:2], "", s[2:]] for s in strings] + [[]], []):
+        for whitespace in (False, True):
+            mine, its = (t.piece_ends("x", items, whitespace) for t in (_text, libraries))
+            assert np.array_equal(mine, its)
+
+
 def test_ends_and_masks() -> None:
     ids = np.random.default_rng(0).integers(0, 5, (40, 9))
     mask = np.random.default_rng(1).random((40, 9)) < 0.7
@@ -133,17 +141,23 @@ def test_without_the_extension(required: bool) -> None:
         assert float(done.stdout.split()[1]) == pytest.approx(100)
 
 
-@pytest.mark.parametrize(
-    ("module", "call"),
-    [
-        ("sacrebleu.metrics", "rewards.bleu([[1]], [[1]])"),
-        ("rapidfuzz.distance", "rewards.edit_distance([[1]], [[1]])"),
-        ("rouge_score.rouge_scorer", "rewards.rouge_l([[1]], [[1]])"),
-    ],
-)
-def test_a_missing_library_names_what_to_install(module: str, call: str) -> None:
-    code = f"import sys; sys.modules['pgest._text'] = None; sys.modules[{module!r}] = None\n"
-    code += f"from pgest import rewards\n{call}"
+def test_a_missing_library_names_what_to_install() -> None:
+    """Each by itself, in one process: starting one takes longest."""
+    code = """
+import sys
+sys.modules["pgest._text"] = None
+from pgest import rewards
+for module, reward in (
+    ("sacrebleu.metrics.bleu", rewards.bleu),
+    ("sacrebleu.metrics.chrf", rewards.chrf),
+    ("rapidfuzz.distance", rewards.edit_distance),
+    ("rouge_score.rouge_scorer", rewards.rouge_l),
+):
+    sys.modules[module] = None
+    try:
+        reward([[1]], [[1]])
+    except ImportError as error:
+        print('pip install "pgest[text]"' in str(error))
+"""
     done = subprocess.run([sys.executable, "-c", code], env={}, capture_output=True, text=True)
-    assert "ImportError" in done.stderr
-    assert 'pip install "pgest[text]"' in done.stderr
+    assert done.stdout.split() == ["True"] * 4, done.stderr

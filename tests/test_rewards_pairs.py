@@ -61,7 +61,7 @@ def test_pairs_of_every_kind_hold_what_counts() -> None:
         (
             (torch.ones(1, 2, dtype=torch.int64), [[1]]),
             {"lengths": torch.ones(2)},
-            r"lengths must be integers \(1,\), got \(2,\)",
+            r"lengths must be integers \(1,\), got torch.float32 \(2,\)",
         ),
         (
             ([[1]], [[1]]),

@@ -1,5 +1,6 @@
 #include "chrf.h"
 
+#include "../clones.h"
 #include "threads.h"
 
 namespace pgest::text {
@@ -53,7 +54,7 @@ class Scorer {
   Scorer(const Batch* words, const Chrf& settings, double* out, int64_t width)
       : words_(words), settings_(settings), out_(out), width_(width) {}
 
-  void operator()(const Positions& positions, int64_t group, Tokens hypothesis, int64_t i) {
+  void score_one(const Positions& positions, int64_t group, Tokens hypothesis, int64_t i) {
     const int64_t size = int64_t(hypothesis.size());
     double* at = out_ + i * std::max<int64_t>(width_, 1);
     std::fill_n(at, std::max<int64_t>(width_, 1), 0.0);
@@ -103,10 +104,18 @@ class Scorer {
   Order orders_[kMostBoth];
 };
 
+// All that is called from here is inlined into each clone: sets are wide, vectors of them are too.
+__attribute__((flatten)) PGEST_CLONES void score_one(Scorer& scorer, const Positions& positions, int64_t group,
+                                                     Tokens hypothesis, int64_t i) {
+  scorer.score_one(positions, group, hypothesis, i);
+}
+
 }  // namespace
 
 void chrf(const Batch& characters, const Batch* words, const Chrf& settings, double* out, int64_t width) {
-  for_hypotheses(characters, 30, [&] { return Scorer(words, settings, out, width); });
+  for_hypotheses(characters, 30, [&] {
+    return [scorer = Scorer(words, settings, out, width)](auto&&... args) mutable { score_one(scorer, args...); };
+  });
 }
 
 }  // namespace pgest::text

@@ -45,6 +45,31 @@ class Encoder {
     return out.size() - before;
   }
 
+  // The ends of pieces: those of a string are its characters.
+  void ends(py::handle item, bool whitespace) {
+    Token end = 0;
+    const auto piece = [&](PyObject* text, bool each) {
+      const int kind = PyUnicode_KIND(text);
+      const void* data = PyUnicode_DATA(text);
+      for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text); ++i) {
+        end += whitespace || !Py_UNICODE_ISSPACE(PyUnicode_READ(kind, data, i));
+        if (each) out.ids.push_back(end);
+      }
+      if (!each) out.ids.push_back(end);
+    };
+    if (PyUnicode_Check(item.ptr())) {
+      piece(item.ptr(), true);
+    } else {
+      const py::object pieces = list(item);
+      for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(pieces.ptr()); ++i) {
+        PyObject* text = PySequence_Fast_GET_ITEM(pieces.ptr(), i);
+        if (!PyUnicode_Check(text)) fail("a list of strings", item);
+        piece(text, false);
+      }
+    }
+    out.end_sequence();
+  }
+
   // The items of a batch; each(item) with the name that says which.
   template <class Each>
   void batch(py::handle items, Each each) {
@@ -193,6 +218,12 @@ class Encoder {
 Sequences encode(const std::string& name, py::handle items, Unit unit, py::dict vocabulary) {
   Encoder encoder(name, unit, std::move(vocabulary));
   encoder.batch(items, [&](py::handle item) { encoder.sequence(item); });
+  return std::move(encoder.out);
+}
+
+Sequences piece_ends(const std::string& name, py::handle items, bool whitespace) {
+  Encoder encoder(name, Unit::characters, {});
+  encoder.batch(items, [&](py::handle item) { encoder.ends(item, whitespace); });
   return std::move(encoder.out);
 }
 

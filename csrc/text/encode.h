@@ -26,4 +26,7 @@ Sequences encode(const std::string& name, pybind11::handle items, Unit unit, pyb
 Sequences encode_groups(const std::string& name, pybind11::handle items, Unit unit, pybind11::dict vocabulary,
                         std::vector<int64_t>& starts);
 
+// How many characters that count each piece of an item ends after; a string's pieces are its characters.
+Sequences piece_ends(const std::string& name, pybind11::handle items, bool whitespace);
+
 }  // namespace pgest::text

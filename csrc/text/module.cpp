@@ -115,6 +115,18 @@ PYBIND11_MODULE(_text, m) {
     Sequences out = encode_groups(name, items, unit, std::move(vocabulary), starts);
     return std::pair(std::move(out), copy(starts));
   });
+  m.def("piece_ends", [](const std::string& name, py::handle items, bool whitespace) {
+    const Sequences ends = piece_ends(name, items, whitespace);
+    // Padded with the last: [items, the most pieces].
+    const int64_t width = ends.longest();
+    py::array_t<int64_t> out({ends.size(), width});
+    int64_t* row = out.mutable_data();
+    for (int64_t i = 0; i < ends.size(); ++i, row += width) {
+      const Tokens of = ends[i];
+      std::fill(std::copy(of.begin(), of.end(), row), row + width, of.empty() ? 0 : of.back());
+    }
+    return out;
+  });
   m.def("padded", &padded, py::arg("ids"), py::arg("mask"), py::arg("eos"), py::arg("keep_eos"));
   m.def("cut", &cut, py::arg("sequences"), py::arg("eos"), py::arg("keep_eos"));
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,7 +93,10 @@ def chrf(
     options = char_order, word_order, float(beta), bool(eps_smoothing)
     values = text.chrf(*pairs.args, *words, *options, pairs.width if per_prefix else 0)
     if per_prefix and (pieces or is_text(hypotheses)):
-        pairs = pairs._replace(counted=_ends(hypotheses, lower, whitespace))
+        each: Any = hypotheses
+        if lowercase:
+            each = [[str(piece).lower() for piece in pieces] for pieces in each]
+        pairs = pairs._replace(counted=text.piece_ends("hypotheses", each, bool(whitespace)))
     return scores(pairs, values, per_prefix, dtype)
 
 
@@ -124,18 +126,3 @@ def _joined(i: int, pieces: Any) -> str:
         return "".join(pieces)
     except TypeError:
         raise TypeError(f"hypotheses[{i}] must be a list of strings, got {pieces!r}") from None
-
-
-def _ends(hypotheses: Any, lower: Any, whitespace: bool) -> np.ndarray:
-    """How many of the characters that count each piece ends after, [B, the most pieces]."""
-    most = max((len(h) for h in hypotheses), default=0)
-    ends = np.zeros((len(hypotheses), most), dtype=np.int64)
-    for row, pieces in zip(ends, hypotheses, strict=True):
-        sizes = [len(p if whitespace else "".join(p.split())) for p in _lowered(pieces, lower)]
-        row[: len(sizes)] = np.cumsum(sizes)
-        row[len(sizes) :] = row[len(sizes) - 1] if sizes else 0
-    return ends
-
-
-def _lowered(pieces: Any, lower: Any) -> list[str]:
-    return [lower(piece) if lower else piece for piece in pieces]

@@ -6,8 +6,9 @@ from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
+
+from pgest.rewards.sequences import flat_ids, mask_of, tensor_of
 
 Item = str | list[Hashable]
 
@@ -54,9 +55,11 @@ def pairs_of(
     """
     if keep_eos and eos is None:
         raise ValueError("keep_eos must be False without eos, got True")
+    hypotheses, references = tensor_of(hypotheses), tensor_of(references)
     if isinstance(hypotheses, Tensor):
         shape = tuple(hypotheses.shape[:-1])
-        rows = _rows("hypotheses", hypotheses, "mask", _mask(hypotheses, mask, lengths))
+        counts = mask_of(hypotheses, {"mask": mask, "lengths": lengths})
+        rows = _rows("hypotheses", "mask", hypotheses, counts)
     else:
         for name, value in (("mask", mask), ("lengths", lengths)):
             if value is not None:
@@ -93,38 +96,12 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, Tensor | np.ndarray) and value.ndim > 0
 
 
-def _mask(ids: Tensor, mask: Tensor | None, lengths: Tensor | None) -> Tensor | None:
-    if lengths is None:
-        return mask
-    if mask is not None:
-        raise ValueError("lengths must be None where there is a mask, got both")
-    lengths = torch.as_tensor(lengths)
-    if lengths.shape != ids.shape[:-1]:
-        raise ValueError(
-            f"lengths must be integers {tuple(ids.shape[:-1])}, got {tuple(lengths.shape)}"
-        )
-    return torch.arange(ids.shape[-1], device=lengths.device) < lengths.unsqueeze(-1)
-
-
-def _rows(name: str, ids: Tensor, mask_name: str, mask: Tensor | None) -> list[Item]:
+def _rows(name: str, mask_name: str, ids: Tensor, mask: Tensor | None) -> list[Item]:
     """Return padded ids as lists of those that the mask keeps."""
-    if ids.dim() < 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ValueError(
-            f"{name} must be integer ids of shape [..., B, T], got {ids.dtype} {tuple(ids.shape)}"
-        )
-    if mask is not None and (mask.shape != ids.shape or mask.dtype != torch.bool):
-        raise ValueError(
-            f"{mask_name} must be bool {tuple(ids.shape)} like {name}, "
-            f"got {mask.dtype} {tuple(mask.shape)}"
-        )
-    rows: list[list[Hashable]] = ids.flatten(0, -2).tolist()
-    if mask is None:
-        return list(rows)
-    kept: list[list[bool]] = mask.flatten(0, -2).tolist()
-    return [
-        [token for token, counts in zip(row, keep, strict=True) if counts]
-        for row, keep in zip(rows, kept, strict=True)
-    ]
+    flat, kept = flat_ids(name, mask_name, ids, mask)
+    if kept is None:
+        return list(flat.tolist())
+    return [row[keep].tolist() for row, keep in zip(flat, kept, strict=True)]
 
 
 def _until(row: Item, eos: Hashable, keep_eos: bool) -> Item:
@@ -152,7 +129,7 @@ def _item(name: str, sequence: Any) -> Item:
 def _groups(references: Any, strings: bool, mask: Tensor | None) -> list[list[Item]]:
     """Return the references of each item, always as a list of them."""
     if isinstance(references, Tensor):
-        rows = _rows("references", references, "reference_mask", mask)
+        rows = _rows("references", "reference_mask", references, mask)
         several = references.shape[1] if references.dim() == 3 else 1
         return [rows[i : i + several] for i in range(0, len(rows), several)]
     if mask is not None:

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pgest.rewards.sequences import Counting
+
 # Keywords that say what counts; `pairs_of` applies them.
-COUNTING = ("mask", "lengths", "eos", "keep_eos", "reference_mask")
+COUNTING = tuple(Counting.__annotations__)
 
 
 class Reward(Protocol):

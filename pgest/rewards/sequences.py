@@ -81,14 +81,14 @@ def read(
     if isinstance(hypotheses, str):
         raise TypeError(f"hypotheses must be a list of sequences, got the string {hypotheses!r}")
     vocabulary = {} if vocabulary is None else vocabulary
-    hypotheses, references = _tensor(hypotheses), _tensor(references)
+    hypotheses, references = tensor_of(hypotheses), tensor_of(references)
     words = is_text(hypotheses)
     unit = string if words else Unit.tokens
     if words and prepare is not None:
         hypotheses, references = _each(prepare, hypotheses), _each(prepare, references)
     eos = _eos(counting, words, vocabulary)
     if isinstance(hypotheses, Tensor):
-        ids, mask = _ids("hypotheses", "mask", hypotheses, _mask(hypotheses, counting))
+        ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
         shape = tuple(hypotheses.shape[:-1])
         counted = _counted(ids, mask, *eos)
         encoded = text.padded(ids, mask, *eos)
@@ -120,7 +120,7 @@ def scores(pairs: Pairs, values: np.ndarray, per_prefix: bool, dtype: torch.dtyp
     return torch.from_numpy(np.ascontiguousarray(values)).to(dtype).reshape(shape)
 
 
-def _tensor(items: Any) -> Any:
+def tensor_of(items: Any) -> Any:
     """An array as a tensor; all else as it is."""
     return torch.from_numpy(items) if isinstance(items, np.ndarray) else items
 
@@ -161,7 +161,8 @@ def _eos(
     return int(text.encode("eos", [[eos]], Unit.tokens, vocabulary).ids[0]), keep
 
 
-def _mask(hypotheses: Tensor, counting: Counting) -> Tensor | None:
+def mask_of(hypotheses: Tensor, counting: Counting) -> Tensor | None:
+    """The mask of ids, from `mask` or `lengths`; None where all count."""
     mask, lengths = counting.get("mask"), counting.get("lengths")
     if lengths is None:
         return mask
@@ -180,7 +181,7 @@ def _mask(hypotheses: Tensor, counting: Counting) -> Tensor | None:
     return torch.arange(steps, device=lengths.device) < lengths[..., None]
 
 
-def _ids(
+def flat_ids(
     name: str, mask_name: str, ids: Tensor, mask: Tensor | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Padded ids as arrays [N, T], and their mask."""
@@ -229,7 +230,7 @@ def _references(
         several = references.shape[1] if references.dim() == 3 else 1
         if several == 0:
             raise ValueError("references must be at least one each, got [B, 0, T]")
-        targets = text.padded(*_ids("references", "reference_mask", references, mask), *eos)
+        targets = text.padded(*flat_ids("references", "reference_mask", references, mask), *eos)
         return targets, several * np.arange(references.shape[0] + 1)
     if mask is not None:
         raise ValueError("reference_mask must be None where references are no tensor, got a value")

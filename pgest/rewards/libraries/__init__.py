@@ -3,7 +3,15 @@
 The same names and arguments.
 """
 
-from pgest.rewards.libraries.encoding import Sequences, Unit, cut, encode, encode_groups, padded
+from pgest.rewards.libraries.encoding import (
+    Sequences,
+    Unit,
+    cut,
+    encode,
+    encode_groups,
+    padded,
+    piece_ends,
+)
 from pgest.rewards.libraries.metrics import (
     MOST_ORDERS,
     Bleu,
@@ -32,6 +40,7 @@ __all__ = [
     "encode_groups",
     "exact_match",
     "padded",
+    "piece_ends",
     "rouge_l",
     "rouge_n",
 ]

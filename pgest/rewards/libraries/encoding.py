@@ -70,6 +70,15 @@ def encode_groups(
     return Sequences(rows), np.array(starts, dtype=np.int64)
 
 
+def piece_ends(name: str, items: Any, whitespace: bool) -> np.ndarray:
+    """How many characters that count each piece ends after; a string's are its characters."""
+    rows = [[len(p if whitespace else "".join(p.split())) for p in item] for item in items]
+    ends = np.zeros((len(rows), max(map(len, rows), default=0)), dtype=np.int64)
+    for end, sizes in zip(ends, rows, strict=True):
+        end[: len(sizes)] = sizes
+    return np.cumsum(ends, axis=1)
+
+
 def padded(ids: np.ndarray, mask: np.ndarray | None, eos: int | None, keep_eos: bool) -> Sequences:
     """Rows of ids without what the mask leaves out and what follows the first EOS."""
     kept = (

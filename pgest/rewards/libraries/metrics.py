@@ -76,8 +76,10 @@ def chrf(
     width: int,
 ) -> np.ndarray:
     """sacrebleu's chrF, of n-grams counted here: characters may be any ids."""
-    from sacrebleu.metrics.chrf import CHRF
-
+    try:
+        from sacrebleu.metrics.chrf import CHRF
+    except ImportError as error:
+        raise ImportError('chrF needs sacrebleu here: pip install "pgest[text]"') from error
     metric = CHRF(char_orders, word_orders, beta, eps_smoothing=eps_smoothing)  # type: ignore[arg-type]
 
     def score(hypothesis: Sequence[int], references: list[list[int]]) -> float:

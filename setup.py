@@ -14,7 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pybind11
 import torch
 from setuptools import Extension, setup
 from torch.utils import cpp_extension
@@ -66,6 +65,15 @@ def cuda() -> str:
     return "1"
 
 
+def pybind11_headers() -> str:
+    """Those of the package where it is installed, else those that come with torch."""
+    try:
+        import pybind11
+    except ImportError:
+        return str(Path(torch.__file__).parent / "include")
+    return pybind11.get_include()
+
+
 def text() -> Extension:
     """The metrics of text: no torch; to the bit what Python computes, so no fused multiply-add."""
     root = Path("csrc/text")
@@ -74,7 +82,7 @@ def text() -> Extension:
         "pgest._text",
         sorted(str(p) for p in root.glob("*.cpp")),
         depends=sorted(str(p) for p in root.glob("*.h")),
-        include_dirs=[pybind11.get_include()],
+        include_dirs=[pybind11_headers()],
         language="c++",
         extra_compile_args={"cxx": flags},
     )

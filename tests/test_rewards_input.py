@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pgest.rewards import (
     bleu,
+    bleu_statistics,
     chrf,
     edit_distance,
     error_rate,
@@ -189,3 +190,39 @@ def test_other_threads_run_meanwhile() -> None:
     stop.set()
     thread.join()
     assert after > before
+
+
+def test_arrays_of_strings_are_lists_of_them() -> None:
+    text = "Hello, world! It is."
+    for reward in (bleu, rouge_l, token_f1):
+        whole = reward([text], [[text, "other"]])
+        assert torch.equal(reward([text], [np.array([text, "other"])]), whole)
+        assert torch.equal(reward(np.array([text]), np.array([text])), reward([text], [text]))
+    group: Any = [np.array(["cat"], dtype=object)]
+    assert exact_match(["The cat"], group, normalize="squad").item() == 1
+    backwards: Any = np.array([[3, 2, 1]])[:, ::-1]
+    backwards.flags.writeable = False
+    assert edit_distance(backwards, [[1, 2, 3]]).item() == 0
+
+
+def test_a_batch_that_came_out_empty_has_no_scores() -> None:
+    """Whatever was said about its strings."""
+    assert bleu([], [], tokenize="13a", lowercase=True).shape == (0,)
+    assert exact_match([], [], normalize="squad").shape == (0,)
+    assert rouge_l([], [], stem=True).shape == (0,)
+    assert chrf([], [], word_order=2, lowercase=True).shape == (0,)
+    assert bleu_statistics([], []).shape == (0, 10)
+    empty = torch.zeros(0, 2, 3, dtype=torch.int64)
+    assert bleu_statistics(empty, [[1], [1]]).shape == (0, 2, 10)
+
+
+def test_padding_on_the_left_brings_nothing() -> None:
+    ids = torch.tensor([[0, 0, 1, 2], [0, 0, 0, 0]])
+    parts = shaped(edit_distance, ids, [[1, 2, 3], [1]], mask=ids > 0)
+    assert parts.tolist() == [[0, 0, 2, -1], [0, 0, 0, 0]]
+
+
+def test_long_references_take_memory_of_what_they_hold() -> None:
+    """Sets are one for each different token: 200,000 characters are a few megabytes."""
+    text = "abcdefghij" * 20_000
+    assert edit_distance([text[1:300]], [text]).item() == len(text) - 299

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from pgest.rewards import error_rate
+from pgest.rewards import bleu, error_rate
+
+
+class Lazy:
+    """A record that looks like a sequence until it is read."""
+
+    def __getitem__(self, index: int) -> int:
+        raise KeyError(index)
+
 
 REFUSED: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
     (
@@ -86,6 +94,21 @@ REFUSED: list[tuple[type[Exception], str, tuple[Any, ...], dict[str, Any]]] = [
         ([[1]], [[1]]),
         {"reference_mask": torch.ones(1, 1)},
     ),
+    (KeyError, "0", ([["a"]], [Lazy()]), {}),
+    (
+        TypeError,
+        r"references\[0\] must be a list of tokens, got '" + "ж" * 79,
+        ([["a"]], ["ж" * 90]),
+        {},
+    ),
+    (
+        TypeError,
+        r"must be whole numbers or hashable tokens, got tensor\(1.5",
+        ([[torch.tensor(1.5)]], [[1]]),
+        {},
+    ),
+    (TypeError, "references must be a list, got {'a': 1}", (["a"], {"a": 1}), {}),
+    (TypeError, "references must be a list, got 'a'", (["a"], "a"), {}),
     (TypeError, "no keyword 'masks': a reward takes", ([[1]], [[1]]), {"masks": None}),
 ]
 IDS = torch.zeros(2, 3, dtype=torch.int64)
@@ -102,6 +125,7 @@ REFUSED_OF_IDS: list[tuple[str, dict[str, Any]]] = [
         {"lengths": torch.tensor([0, 1, 2])},
     ),
     (r"lengths must be integers \(2,\), got torch.float32", {"lengths": torch.ones(2)}),
+    ("eos must be an integer where hypotheses are ids, got '</s>'", {"eos": "</s>"}),
     ("lengths must be None where there is a mask", {"lengths": torch.ones(2), "mask": IDS > 0}),
 ]
 
@@ -118,3 +142,22 @@ def test_bad_input_is_named(error: type[Exception], message: str, args: Any, opt
 def test_bad_masks_are_named(message: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=message):
         error_rate(IDS, [[1], [1]], **options)
+
+
+def test_a_dictionary_is_no_list_of_texts_either() -> None:
+    """Where strings are tokenized first, nothing else may pass for a list of them."""
+    for references in ({"a b": 1}, {"a b"}, (x for x in ["a b"]), "x"):
+        with pytest.raises(TypeError, match="references must be a list, got"):
+            bleu(["a b"], references)  # type: ignore[arg-type]
+
+
+def test_references_that_pad_their_number_do_not_count() -> None:
+    ids = torch.tensor([[[1, 2, 3, 4]] * 2, [[5, 6, 0, 0], [5, 6, 7, 0]]])
+    lengths = torch.tensor([[4, 0], [2, 3]])
+    mask = torch.arange(4) < lengths[..., None]
+    hypotheses = [[1, 2], [5, 6, 7]]
+    want = bleu(hypotheses, [[[1, 2, 3, 4]], [[5, 6], [5, 6, 7]]])
+    assert torch.equal(bleu(hypotheses, ids, reference_mask=mask), want)
+    mask[1] = False
+    with pytest.raises(ValueError, match="must leave each item a reference, got none for item 1"):
+        bleu(hypotheses, ids, reference_mask=mask)

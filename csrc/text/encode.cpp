@@ -93,7 +93,7 @@ class Encoder {
   }
 
   [[noreturn]] void fail(const char* expected, py::handle got) const {
-    throw py::type_error(where() + " must be " + expected + ", got " + std::string(py::repr(got)).substr(0, 80));
+    throw py::type_error(where() + " must be " + expected + ", got " + std::string(py::str(py::repr(got)[py::slice(0, 80, 1)])));
   }
 
   // A list or a tuple, of whatever is one or can become one; a string, bytes or a dictionary is none.
@@ -104,7 +104,9 @@ class Encoder {
       if (PyList_Check(made.ptr())) return made;
     } else if (PySequence_Check(item.ptr()) && !PyUnicode_Check(item.ptr()) && !PyBytes_Check(item.ptr()) &&
                !PyByteArray_Check(item.ptr())) {
-      return py::reinterpret_steal<py::object>(PySequence_List(item.ptr()));
+      const auto made = py::reinterpret_steal<py::object>(PySequence_List(item.ptr()));
+      if (!made) throw py::error_already_set();
+      return made;
     }
     if (index_ < 0) fail("a list", item);
     fail(unit_ == Unit::tokens ? "a list of tokens" : "a string or a list of strings", item);
@@ -140,8 +142,12 @@ class Encoder {
     if (!PyUnicode_Check(token.ptr()) && !PyLong_Check(token.ptr())) {
       const bool whole = py::hasattr(token, "is_integer") && py::cast<bool>(token.attr("is_integer")());
       if (whole || PyIndex_Check(token.ptr())) {
-        token = py::reinterpret_steal<py::object>(PyNumber_Long(token.ptr()));
-        if (!token) throw py::error_already_set();
+        const py::object number = token;
+        token = py::reinterpret_steal<py::object>(whole ? PyNumber_Long(number.ptr()) : PyNumber_Index(number.ptr()));
+        if (!token) {  // a tensor that holds a fraction
+          PyErr_Clear();
+          fail("whole numbers or hashable tokens", number);
+        }
         int overflow = 0;
         const long long value = PyLong_AsLongLongAndOverflow(token.ptr(), &overflow);
         if (!overflow && value >= kFirstCode + kCodes) return value;
@@ -154,6 +160,7 @@ class Encoder {
     PyObject* found = PyDict_GetItemWithError(vocabulary_.ptr(), key.ptr());
     if (found) return PyLong_AsLongLong(found);
     if (PyErr_Occurred()) {
+      if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
       PyErr_Clear();
       fail("hashable tokens", key);
     }

@@ -29,15 +29,13 @@ class Positions {
       tokens += size;
     }
     clear(tokens);
-    for (int64_t r = first; r < last; ++r) {
-      uint64_t bit = 1;
-      int64_t word = places_[r - first].word;
-      for (const Token token : references[r]) {
-        sets_[row(token) * words_ + word] |= bit;
-        bit = std::rotl(bit, 1);
-        word += bit == 1;
-      }
-    }
+    rows_of_.clear();
+    for (int64_t r = first; r < last; ++r)
+      for (const Token token : references[r]) rows_of_.push_back(row(token));
+    sets_.assign(rows_ * words_, 0);  // one for each different token, and the empty one
+    const uint32_t* row = rows_of_.data();
+    for (const Place& place : places_)
+      for (int64_t i = 0; i < place.size; ++i) sets_[*row++ * words_ + place.word + i / 64] |= uint64_t(1) << (i % 64);
   }
 
   const std::vector<Place>& places() const { return places_; }
@@ -73,11 +71,10 @@ class Positions {
     mask_ = wanted - 1;
     shift_ = 64 - std::countr_zero(wanted);
     rows_ = 1;
-    sets_.assign((tokens + 1) * words_, 0);
   }
 
   // The row of a token of the references, a new one when it is first met; row 0 stays empty.
-  size_t row(Token token) {
+  uint32_t row(Token token) {
     size_t i = slot(token);
     for (; slots_[i].build == build_; i = (i + 1) & mask_)
       if (slots_[i].token == token) return slots_[i].row;
@@ -87,6 +84,7 @@ class Positions {
 
   std::vector<Place> places_;
   std::vector<Slot> slots_;
+  std::vector<uint32_t> rows_of_;  // of each token of the references, end to end
   std::vector<uint64_t> sets_;
   int64_t words_ = 0;
   size_t mask_ = 0;

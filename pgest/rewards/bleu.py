@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pgest.rewards.backend import text
-from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_text, read, scores
+from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_ids, read, scores
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -111,7 +112,7 @@ def bleu_statistics(
     settings = _settings(max_order, "none", None, False)
     pairs = _read(hypotheses, references, tokenize, lowercase, counting)
     values = torch.from_numpy(text.bleu_statistics(*pairs.args, settings))
-    return values.reshape(*pairs.shape, -1)
+    return values.reshape(*pairs.shape, values.shape[-1])
 
 
 def corpus_bleu(
@@ -137,6 +138,8 @@ def corpus_bleu(
         >>> round(corpus_bleu(bleu_statistics([[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 6]])), 2)
         66.87
     """
+    if not isinstance(statistics, Tensor):
+        raise TypeError(f"statistics must be a tensor, got {type(statistics).__name__}")
     size = statistics.shape[-1] if statistics.dim() else 0
     if statistics.dtype != torch.int64 or size < 4 or size % 2:
         raise ValueError(
@@ -149,13 +152,15 @@ def corpus_bleu(
 
 
 def _settings(order: int, smoothing: str, value: float | None, effective_order: bool) -> Any:
-    if smoothing not in DEFAULT_VALUES:
+    if not isinstance(smoothing, str) or smoothing not in DEFAULT_VALUES:
         raise ValueError(f"smoothing must be one of {list(DEFAULT_VALUES)}, got {smoothing!r}")
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= text.MOST_ORDERS:
         raise ValueError(f"max_order must be from 1 to {text.MOST_ORDERS}, got {order!r}")
     default = DEFAULT_VALUES[smoothing]
     if value is not None and default is None:
         raise ValueError(f"smoothing_value must be None for smoothing={smoothing!r}, got {value!r}")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Real)):
+        raise TypeError(f"smoothing_value must be a number, got {value!r}")
     chosen = default if value is None else float(value)
     if chosen is not None and not 0 <= chosen < float("inf"):
         raise ValueError(f"smoothing_value must be 0 or more, got {value!r}")
@@ -171,7 +176,7 @@ def _read(
     lowercase: bool,
     counting: Any,
 ) -> Pairs:
-    if not is_text(hypotheses):
+    if is_ids(hypotheses):
         if tokenize is not None:
             raise ValueError(
                 f"tokenize must be None where hypotheses are no strings, got {tokenize!r}"
@@ -179,6 +184,8 @@ def _read(
         if lowercase:
             raise ValueError("lowercase must be False where hypotheses are no strings, got True")
         return read(hypotheses, references, counting)
+    if not (tokenize is None or isinstance(tokenize, str) or callable(tokenize)):
+        raise TypeError(f"tokenize must be a name or a function, got {tokenize!r}")
     split = tokenizer("13a" if tokenize is None else tokenize, bool(lowercase))
     return read(hypotheses, references, counting, string=Unit.words, prepare=split)
 

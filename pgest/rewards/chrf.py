@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pgest.rewards.backend import text
-from pgest.rewards.sequences import Hypotheses, References, Unit, is_text, read, scores
+from pgest.rewards.sequences import Hypotheses, References, Unit, is_ids, is_text, read, scores
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,7 +72,7 @@ def chrf(
     """
     _check(char_order, word_order, beta)
     pieces = _pieces(hypotheses, references)
-    if not pieces and not is_text(hypotheses):
+    if not pieces and is_ids(hypotheses):
         for name, value in (("lowercase", lowercase), ("whitespace", whitespace)):
             if value:
                 raise ValueError(f"{name} must be False where hypotheses are ids, got {value!r}")
@@ -96,7 +96,8 @@ def chrf(
         each: Any = hypotheses
         if lowercase:
             each = [[str(piece).lower() for piece in pieces] for pieces in each]
-        pairs = pairs._replace(counted=text.piece_ends("hypotheses", each, bool(whitespace)))
+        ends = text.piece_ends("hypotheses", each, bool(whitespace))
+        pairs = pairs._replace(counted=lambda: ends)
     return scores(pairs, values, per_prefix, dtype)
 
 

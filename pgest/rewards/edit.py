@@ -117,7 +117,8 @@ def wer(
 ) -> Tensor:
     """Return the word error rate of strings, a cost: `error_rate` of what white space separates.
 
-    Arguments and errors are those of `error_rate`; each sentence's rate equals jiwer's.
+    Arguments and errors are those of `error_rate`. Each sentence's rate equals jiwer's where words
+    are parted by spaces; here a tab, a line break or a no-break space parts them too.
 
     Example:
         >>> wer(["the cat sat"], ["the cat sat down"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pgest.rewards.backend import text
-from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_text, read, scores
+from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_ids, read, scores
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -102,7 +102,7 @@ def _read(
 ) -> Pairs:
     if normalize is not None and not callable(normalize) and normalize != "squad":
         raise ValueError(f'normalize must be "squad" or a function, got {normalize!r}')
-    if normalize is not None and not is_text(hypotheses):
+    if normalize is not None and is_ids(hypotheses):
         raise ValueError("normalize must be None where hypotheses are no strings, got a value")
     prepare = normalize if callable(normalize) else None if normalize is None else squad
     return read(hypotheses, references, counting, string=unit, prepare=prepare)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pgest.rewards.backend import text
-from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_text, read, scores
+from pgest.rewards.sequences import Hypotheses, Pairs, References, Unit, is_ids, read, scores
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -105,11 +105,11 @@ def _column(measure: str) -> int:
 
 
 def _read(hypotheses: Hypotheses, references: References, stem: bool, counting: Any) -> Pairs:
-    if is_text(hypotheses):
-        return read(hypotheses, references, counting, string=Unit.words, prepare=words(bool(stem)))
-    if stem:
-        raise ValueError("stem must be False where hypotheses are no strings, got True")
-    return read(hypotheses, references, counting)
+    if is_ids(hypotheses):
+        if stem:
+            raise ValueError("stem must be False where hypotheses are no strings, got True")
+        return read(hypotheses, references, counting)
+    return read(hypotheses, references, counting, string=Unit.words, prepare=words(bool(stem)))
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor
 from pgest.rewards.backend import text
 
 Tokens = str | Sequence[Hashable] | Tensor
-Hypotheses = Tensor | Sequence[Tokens]
-References = Tensor | Sequence[Tokens | Sequence[Tokens]]
+Hypotheses = Tensor | np.ndarray | Sequence[Tokens]
+References = Tensor | np.ndarray | Sequence[Tokens | Sequence[Tokens]]
 Unit = text.Unit
 
 
@@ -24,7 +25,8 @@ class Counting(TypedDict, total=False):
     lengths: for ids, integers [..., B]: how many of the first tokens count, in place of a mask.
     eos: a token. A hypothesis or a reference ends before its first one.
     keep_eos: whether that first EOS counts as a token, so that a score sees a missing end.
-    reference_mask: for references that are ids, bool shaped like them, True counts.
+    reference_mask: for references that are ids, bool shaped like them, True counts. Of ids
+        [B, R, T] a reference of which nothing counts is none: it pads their number.
     """
 
     mask: Tensor | None
@@ -37,7 +39,7 @@ class Counting(TypedDict, total=False):
 class Pairs(NamedTuple):
     """Hypotheses and the references of each group of them, encoded.
 
-    `shape` is that of the scores. `counted` [N, T] says for ids how many tokens count up to each
+    `shape` is that of the scores. `counted()` [N, T] says how many tokens count up to each
     position; it is None for lists and strings, in which all do.
     """
 
@@ -45,7 +47,7 @@ class Pairs(NamedTuple):
     references: Any
     starts: np.ndarray
     shape: tuple[int, ...]
-    counted: np.ndarray | None
+    counted: Callable[[], np.ndarray] | None
 
     @property
     def args(self) -> tuple[Any, Any, np.ndarray, int]:
@@ -56,6 +58,11 @@ class Pairs(NamedTuple):
     def width(self) -> int:
         """How many prefixes of each hypothesis there are, the empty one included."""
         return int(self.hypotheses.longest) + 1
+
+
+def is_ids(hypotheses: Hypotheses) -> bool:
+    """Whether hypotheses are surely no strings: an empty list may have held some."""
+    return not is_text(hypotheses) and (isinstance(hypotheses, Tensor) or len(hypotheses) > 0)
 
 
 def is_text(hypotheses: Hypotheses) -> bool:
@@ -87,10 +94,14 @@ def read(
     if words and prepare is not None:
         hypotheses, references = _each(prepare, hypotheses), _each(prepare, references)
     eos = _eos(counting, words, vocabulary)
+    if isinstance(hypotheses, Tensor) and eos[0] is not None and vocabulary:
+        raise ValueError(
+            f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
+        )
     if isinstance(hypotheses, Tensor):
         ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
         shape = tuple(hypotheses.shape[:-1])
-        counted = _counted(ids, mask, *eos)
+        counted = partial(_counted, ids, mask, *eos)
         encoded = text.padded(ids, mask, *eos)
     else:
         for name in ("mask", "lengths"):
@@ -113,16 +124,31 @@ def scores(pairs: Pairs, values: np.ndarray, per_prefix: bool, dtype: torch.dtyp
     if per_prefix:
         # A column for each prefix, the empty one first: position t has that of the tokens up to t.
         if pairs.counted is not None:
-            values = np.take_along_axis(values, pairs.counted, axis=1)
+            values = np.take_along_axis(values, pairs.counted(), axis=1)
         else:
             values = values[:, 1:]
         shape = (*shape, values.shape[1])
     return torch.from_numpy(np.ascontiguousarray(values)).to(dtype).reshape(shape)
 
 
+def counted_of(hypotheses: Any, options: Mapping[str, Any]) -> Tensor | None:
+    """How many tokens count up to each position of ids, [..., B, T]; None for lists and strings."""
+    hypotheses = tensor_of(hypotheses)
+    if not isinstance(hypotheses, Tensor):
+        return None
+    known = Counting.__annotations__
+    counting: Any = {name: value for name, value in options.items() if name in known}
+    ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
+    counted = torch.from_numpy(_counted(ids, mask, *_eos(counting, False, {})))
+    return counted.reshape(hypotheses.shape)
+
+
 def tensor_of(items: Any) -> Any:
-    """An array as a tensor; all else as it is."""
-    return torch.from_numpy(items) if isinstance(items, np.ndarray) else items
+    """An array of numbers as a tensor, of other things as a list; all else as it is."""
+    if not isinstance(items, np.ndarray):
+        return items
+    # A copy: torch takes no negative strides, and warns of what it must not write to.
+    return torch.from_numpy(items.copy()) if items.dtype.kind in "biuf" else items.tolist()
 
 
 def _check_keywords(counting: Counting) -> None:
@@ -133,18 +159,20 @@ def _check_keywords(counting: Counting) -> None:
         )
 
 
-def _each(prepare: Callable[[str], str], items: Any) -> list[Any]:
+def _each(prepare: Callable[[str], str], items: Any) -> Any:
     """Prepare strings, alone or in lists; what is neither is left for the encoder to refuse."""
-    if isinstance(items, Tensor):
-        return list(items)
-    return [
-        prepare(item)
-        if isinstance(item, str)
-        else [prepare(x) if isinstance(x, str) else x for x in item]
-        if isinstance(item, list | tuple)
-        else item
-        for item in items
-    ]
+    if not isinstance(items, Sequence) or isinstance(items, str):
+        return items
+
+    def prepared(item: Any) -> Any:
+        if isinstance(item, str):
+            return prepare(item)
+        item = item.tolist() if isinstance(item, np.ndarray) else item
+        if not isinstance(item, Sequence):
+            return item
+        return [prepare(x) if isinstance(x, str) else x for x in item]
+
+    return [prepared(item) for item in items]
 
 
 def _eos(
@@ -230,9 +258,26 @@ def _references(
         several = references.shape[1] if references.dim() == 3 else 1
         if several == 0:
             raise ValueError("references must be at least one each, got [B, 0, T]")
-        targets = text.padded(*flat_ids("references", "reference_mask", references, mask), *eos)
-        return targets, several * np.arange(references.shape[0] + 1)
+        ids, kept = flat_ids("references", "reference_mask", references, mask)
+        starts = several * np.arange(references.shape[0] + 1)
+        if references.dim() == 3 and kept is not None:
+            ids, kept, starts = _present(ids, kept, several)
+        return text.padded(ids, kept, *eos), starts
     if mask is not None:
         raise ValueError("reference_mask must be None where references are no tensor, got a value")
     targets, starts = text.encode_groups("references", references, unit, vocabulary)
     return (targets if eos[0] is None else text.cut(targets, *eos)), starts
+
+
+def _present(
+    ids: np.ndarray, mask: np.ndarray, several: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """References without those that pad their number: of which nothing counts."""
+    there = mask.any(axis=1)
+    left = there.reshape(-1, several).sum(axis=1)
+    if not left.all():
+        raise ValueError(
+            "reference_mask must leave each item a reference, "
+            f"got none for item {int(np.argmin(left))}"
+        )
+    return ids[there], mask[there], np.concatenate([[0], np.cumsum(left)])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pgest.rewards.sequences import Hypotheses, References, is_text
+from pgest.rewards.sequences import Hypotheses, References, counted_of, is_text
 
 
 def shaped(
@@ -37,7 +37,8 @@ def shaped(
         **options: of the reward, `mask` and `eos` among them.
 
     Returns:
-        `[B, T]`, or `[..., B, T]` for ids. 0 where a token does not count.
+        `[B, T]`, or `[..., B, T]` for ids. 0 where a token does not count, and
+        all 0, whatever the score, where none does.
 
     Raises:
         TypeError: for a reward without `per_prefix`; and what the reward raises.
@@ -54,6 +55,9 @@ def shaped(
     first = torch.zeros_like(each[..., :1])
     if from_empty:
         first = first + _of_nothing(reward, hypotheses, references, options)
+    elif (counted := counted_of(hypotheses, options)) is not None:
+        # Before the first token that counts stands the score of nothing: that token's to bring.
+        each = each.masked_fill(counted == 0, 0)
     return torch.diff(each, dim=-1, prepend=first).to(dtype)
 
 

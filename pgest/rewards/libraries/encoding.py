@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import string as characters
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -101,7 +102,8 @@ def _list(name: str, item: Any, expected: str = "a list") -> list[Any]:
     """A list, of whatever is one or can become one; a string, bytes or a dictionary is none."""
     if hasattr(item, "tolist"):
         item = item.tolist()
-    if isinstance(item, Sequence) and not isinstance(item, str | bytes | bytearray):
+    readable = hasattr(type(item), "__getitem__") and not isinstance(item, str | bytes | bytearray)
+    if readable and not isinstance(item, dict):
         return list(item)
     raise TypeError(f"{name} must be {expected}, got {repr(item)[:80]}")
 
@@ -111,7 +113,8 @@ def _group(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int]) ->
         return [_sequence(name, item, unit, vocabulary)]
     tokens = unit is Unit.tokens
     members = _list(name, item, "a list of tokens" if tokens else "a string or a list of strings")
-    nested = members and not isinstance(members[0], str) and hasattr(members[0], "__len__")
+    first = members[0] if members else None
+    nested = isinstance(first, list | tuple) or getattr(first, "ndim", 0) > 0
     if tokens and not nested:
         return [_sequence(name, members, unit, vocabulary)]
     return [_sequence(f"{name}[{j}]", x, unit, vocabulary) for j, x in enumerate(members)]
@@ -136,11 +139,22 @@ def _token(name: str, token: Any, vocabulary: dict[Hashable, int]) -> int:
     if not isinstance(token, str):
         whole = hasattr(token, "is_integer") and token.is_integer()
         if whole or hasattr(token, "__index__"):
-            return int(token)
+            number = int(token) if whole else _index(name, token)
+            if FIRST_CODE + 2**40 <= number < 2**63:
+                return number
+            token = number
     try:
         return vocabulary.setdefault(token, FIRST_CODE + len(vocabulary))
     except TypeError:
         raise TypeError(f"{name} must be hashable tokens, got {repr(token)[:80]}") from None
+
+
+def _index(name: str, token: Any) -> int:
+    try:
+        return operator.index(token)
+    except TypeError:  # a tensor that holds a fraction
+        came = repr(token)[:80]
+        raise TypeError(f"{name} must be whole numbers or hashable tokens, got {came}") from None
 
 
 def _without_punctuation(word: str) -> list[str]:

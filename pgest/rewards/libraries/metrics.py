@@ -121,6 +121,8 @@ def closest_reference(
 
 def rouge_n(h: Sequences, r: Sequences, starts: np.ndarray, threads: int, n: int) -> np.ndarray:
     """rouge-score's precision, recall and F-measure."""
+    if n > 9:
+        raise ValueError(f"n must be at most 9 without the compiled metrics, got {n}")
     return _each(h, r, starts, 0, _rouge(f"rouge{n}"), np.float64, (3,))
 
 

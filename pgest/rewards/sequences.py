@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pgest.rewards.backend import text
 
-Tokens = str | Sequence[Hashable] | Tensor
+Tokens = str | Sequence[Hashable] | Tensor | np.ndarray
 Hypotheses = Tensor | np.ndarray | Sequence[Tokens]
 References = Tensor | np.ndarray | Sequence[Tokens | Sequence[Tokens]]
 Unit = text.Unit

@@ -9,6 +9,9 @@
 
 namespace pgest::cuda {
 
+// These kernels are too large to have one for the shortest rows.
+constexpr int kFewestLanes = 8;
+
 // A chunk of the logits and of what the reference policy has there.
 template <class T>
 struct FetchedPair : Fetched<T> {

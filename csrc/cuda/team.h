@@ -163,21 +163,19 @@ __device__ void for_rows(int64_t num_rows, const F& body) {
   for (int64_t row = Team::first_row(); row < num_rows; row += Team::row_stride()) body(row);
 }
 
-// Calls f with the number of lanes of a team, 8 or more, as a constant: for kernels that are too large to
-// have one for the shortest rows.
-template <class F>
-const char* with_several_lanes(int lanes, const F& f) {
-  switch (lanes) {
-    case 8: return f.template operator()<8>();
-    case 32: return f.template operator()<32>();
-    default: return f.template operator()<kWholeBlock>();
-  }
-}
-
-// The same for any number.
-template <class F>
+// Calls f with the lanes of a team of rows of T as a constant. Kernels that are too large to have one for the
+// shortest rows name the fewest.
+template <class T, int kFewest = 1, class F>
 const char* with_lanes(int lanes, const F& f) {
-  return lanes == 1 ? f.template operator()<1>() : with_several_lanes(lanes, f);
+  constexpr bool of_warps = sizeof(T) == 8 && one_team(DType::f64);
+  if constexpr (!of_warps) {
+    if constexpr (kFewest == 1)
+      if (lanes == 1) return f.template operator()<1>();
+    if constexpr (kFewest <= 8)
+      if (lanes == 8) return f.template operator()<8>();
+    if (lanes == kWholeBlock) return f.template operator()<kWholeBlock>();
+  }
+  return f.template operator()<kWarp>();
 }
 
 }  // namespace pgest::cuda

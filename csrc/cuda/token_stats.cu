@@ -118,16 +118,16 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>
 using namespace cuda;
 
 const char* token_stats_forward_cuda(const TokenStatsForward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_lanes(g.lanes, [&]<int kLanes>() { return launch(forward_kernel<T, kLanes>, g, args, stream); });
+    return with_lanes<T>(g.lanes, [&]<int kLanes>() { return launch(forward_kernel<T, kLanes>, g, args, stream); });
   });
 }
 
 const char* token_stats_backward_cuda(const TokenStatsBackward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_lanes(g.lanes, [&]<int kLanes>() {
+    return with_lanes<T>(g.lanes, [&]<int kLanes>() {
       return args.grad_temperature ? launch(backward_kernel<T, kLanes, true>, g, args, stream)
                                    : launch(backward_kernel<T, kLanes, false>, g, args, stream);
     });

@@ -212,10 +212,10 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes,
 using namespace cuda;
 
 const char* token_stats_full_forward_cuda(const TokenStatsForward& args, void* stream) {
-  const Geometry g = geometry_of_several_lanes(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype, kFewestLanes);
   const bool reference = args.out[kKl] || args.out[kReverseKl];
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_several_lanes(g.lanes, [&]<int kLanes>() {
+    return with_lanes<T, kFewestLanes>(g.lanes, [&]<int kLanes>() {
       return with_pair<T>(reference, args.in.transformed(), [&]<bool kReference, bool kTransform>() {
         return launch(full_forward_kernel<T, kLanes, kReference, kTransform>, g, args, stream);
       });

@@ -142,6 +142,21 @@ struct TeamOf<kWholeBlock> {
 template <class T, int kLanes, bool kLarge = false>
 constexpr int kResident = (kLarge || sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
 
+// Blocks of kernels that read a row several times, or that need a few more registers: small, so that one
+// streams while others work on what they have, and that there is room for 768 threads with 80 registers.
+template <int kLanes>
+constexpr int kSmallBlock = kLanes == kWholeBlock ? 256 : kPackedThreads;
+template <class T, int kLanes>
+constexpr int kSmallBlocks = (sizeof(T) == 8 ? 512 : kLanes == kWholeBlock ? 768 : 640) / kSmallBlock<kLanes>;
+// The same with 128 registers.
+template <int kLanes>
+constexpr int kLargeBlocks = 512 / kSmallBlock<kLanes>;
+
+inline Geometry in_small_blocks(Geometry g) {
+  if (g.threads > kSmallBlock<kWholeBlock>) g.threads = kSmallBlock<kWholeBlock>;
+  return g;
+}
+
 template <class Team, class X>
 __device__ X sum_of(X x) {
   return Team::all(Add{}, x);

@@ -137,10 +137,9 @@ struct TeamOf<kWholeBlock> {
   }
 };
 
-// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64 and
-// in kernels that compute more than they wait for memory.
-template <class T, int kLanes, bool kLarge = false>
-constexpr int kResident = (kLarge || sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
+// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64.
+template <class T, int kLanes>
+constexpr int kResident = (sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
 
 // Blocks of kernels that read a row several times, or that need a few more registers: small, so that one
 // streams while others work on what they have, and that there is room for 768 threads with 80 registers.

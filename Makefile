@@ -2,11 +2,13 @@
 #   make env PYTHON=python3.12      another Python
 #   make env PIP_FLAGS=...          options of pip install, such as an index of CPU-only torch wheels
 #   make test ARGS="-k ops -x"      options of pytest
+#   make test JOBS=1                in how many processes, by default one for each core
 #   make fuzz FUZZ_SECONDS=600           how long
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 ARGS ?=
+JOBS ?= auto
 FUZZ_SECONDS ?= 60
 ifeq ($(origin CXX),default)
 CXX := c++
@@ -22,7 +24,7 @@ demo: env
 	$(BIN)/pgest run g2p --preset demo $(ARGS)
 
 test: env
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 # The CPU kernels and the metrics know no torch, so they run alone under sanitizers. No clones: the loader would pick
 # them before the sanitizers are there.

@@ -22,10 +22,10 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension
 SIMD = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
 # The oldest torch whose stable ABI the binary needs (2.11), and the limited API of Python 3.10.
 MACROS = [("TORCH_TARGET_VERSION", "0x020b000000000000"), ("Py_LIMITED_API", "0x030A0000")]
-# Ampere to Blackwell, and what comes after from the last one's intermediate code; of Blackwell a
-# toolkit before 12.8 knows nothing.
-ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
-OLDER_ARCHITECTURES = "8.0;9.0+PTX"
+# Ampere to Blackwell, all from Ampere's intermediate code: to make it for each takes long, and no
+# kernel needs more. It also serves what comes after. Before 12.8 a toolkit knows no Blackwell.
+ARCHITECTURES = "compute_80,sm_80,sm_90,sm_100,sm_120"
+OLDER_ARCHITECTURES = "compute_80,sm_80,sm_90"
 NVCC = ["-O3", "-std=c++20", "--expt-relaxed-constexpr"]
 
 
@@ -97,14 +97,15 @@ def extension() -> Extension:
     flags = ["-O3", "-std=c++20", "-fvisibility=hidden", "-g0"]
     if platform.system() != "Windows":
         flags += SIMD
-    more: dict[str, list[str]] = {}
+    nvcc, more = list(NVCC), dict[str, list[str]]()
     macros = list(MACROS)
     if kind == "1":
         home = toolkit()
         assert home is not None
         cpp_extension.CUDA_HOME = str(home)  # None on a torch without CUDA, nvcc or not
-        known = ARCHITECTURES if toolkit_version() >= (12, 8) else OLDER_ARCHITECTURES
-        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", known)
+        if not os.environ.get("TORCH_CUDA_ARCH_LIST"):
+            known = ARCHITECTURES if toolkit_version() >= (12, 8) else OLDER_ARCHITECTURES
+            nvcc.append(f"-gencode=arch=compute_80,code=[{known}]")
         sources += sorted(str(p) for p in root.rglob("*.cu"))
         macros.append(("PGEST_CUDA", "1"))
         more["libraries"] = ["cudart_static", "dl", "rt", "pthread"]
@@ -121,7 +122,7 @@ def extension() -> Extension:
         sources,
         depends=headers,
         define_macros=macros,
-        extra_compile_args={"cxx": flags, "nvcc": NVCC},
+        extra_compile_args={"cxx": flags, "nvcc": nvcc},
         py_limited_api=True,
         **more,
     )

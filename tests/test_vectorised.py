@@ -29,10 +29,13 @@ LOOPS = (
 )
 TYPES = ("double", "float", "BFloat16", "Half")
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("objdump") is None,
-    reason="reads x86-64 assembly with objdump",
-)
+pytestmark = [
+    pytest.mark.xdist_group("vectorised"),
+    pytest.mark.skipif(
+        platform.machine() != "x86_64" or shutil.which("objdump") is None,
+        reason="reads x86-64 assembly with objdump",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

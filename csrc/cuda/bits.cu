@@ -170,7 +170,7 @@ __device__ __forceinline__ void bit_gradient(const BitStatsBackward& args, int64
 }
 
 template <class T, class B, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(kSmallBlock<kLanes>, kSmallBlocks<T, kLanes>)
     joint_bits_backward_kernel(const BitStatsBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -213,11 +213,11 @@ const char* with_bit_types(const BitRows& in, const F& f) {
 const char* bit_stats_cuda(const BitStatsForward& args, void* stream) {
   const BitRows& in = args.in;
   const int64_t tiles = cuda::tiles_of(args.logp_out ? in.num_samples : 0);
-  const Geometry joint = geometry(in.num_rows * tiles, in.width);
-  const Geometry lone = geometry(cuda::bit_blocks(in.num_rows * in.width) * tiles, kBitBlock);
+  const Geometry joint = geometry(in.num_rows * tiles, in.width, in.dtype);
+  const Geometry lone = geometry(cuda::bit_blocks(in.num_rows * in.width) * tiles, kBitBlock, in.dtype);
   return cuda::with_bit_types(in, [&]<class T, class B>() {
     if (!in.joint) return cuda::launch(cuda::lone_bits_kernel<T, B>, lone, args, stream);
-    return cuda::with_lanes(joint.lanes, [&]<int kLanes>() {
+    return cuda::with_lanes<T>(joint.lanes, [&]<int kLanes>() {
       return cuda::launch(cuda::joint_bits_kernel<T, B, kLanes>, joint, args, stream);
     });
   });
@@ -225,11 +225,11 @@ const char* bit_stats_cuda(const BitStatsForward& args, void* stream) {
 
 const char* bit_stats_backward_cuda(const BitStatsBackward& args, void* stream) {
   const BitRows& in = args.in;
-  const Geometry joint = geometry(in.num_rows, in.width);
-  const Geometry lone = geometry(cuda::bit_blocks(in.num_rows * in.width), kBitBlock);
+  const Geometry joint = cuda::in_small_blocks(geometry(in.num_rows, in.width, in.dtype));
+  const Geometry lone = geometry(cuda::bit_blocks(in.num_rows * in.width), kBitBlock, in.dtype);
   return cuda::with_bit_types(in, [&]<class T, class B>() {
     if (!in.joint) return cuda::launch(cuda::lone_bits_backward_kernel<T, B>, lone, args, stream);
-    return cuda::with_lanes(joint.lanes, [&]<int kLanes>() {
+    return cuda::with_lanes<T>(joint.lanes, [&]<int kLanes>() {
       return cuda::launch(cuda::joint_bits_backward_kernel<T, B, kLanes>, joint, args, stream);
     });
   });

@@ -90,9 +90,9 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }  // namespace cuda
 
 const char* gumbel_softmax_cuda(const GumbelSoftmaxForward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return cuda::with_type(args.in.dtype, [&]<class T>() {
-    return cuda::with_lanes(g.lanes, [&]<int kLanes>() {
+    return cuda::with_lanes<T>(g.lanes, [&]<int kLanes>() {
       return args.hard ? cuda::launch(cuda::hard_kernel<T, kLanes>, g, args, stream)
                        : cuda::launch(cuda::soft_kernel<T, kLanes>, g, args, stream);
     });

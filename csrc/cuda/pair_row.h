@@ -9,6 +9,9 @@
 
 namespace pgest::cuda {
 
+// These kernels are too large to have one for the shortest rows.
+constexpr int kFewestLanes = 8;
+
 // A chunk of the logits and of what the reference policy has there.
 template <class T>
 struct FetchedPair : Fetched<T> {
@@ -47,15 +50,6 @@ struct PairRow {
     }
   }
 
-  // Values of a chunk, or the logits where they are known to be the same.
-  template <bool kTransform, class Chunk>
-  __device__ __forceinline__ void load(int64_t at, int n, A* x, const Chunk& chunk) const {
-    if constexpr (kTransform) {
-      policy.load(at, n, x, chunk);
-    } else {
-      load_chunk(policy.logits + at, n, x, -kInfinity<A>, chunk);
-    }
-  }
   __device__ __forceinline__ void load_reference(int64_t, int, A* y, const FetchedPair<T>& chunk) const {
     chunk.reference.values(y);
   }
@@ -118,17 +112,6 @@ __device__ double value_term(const TokenStatsInput& in, const PairRow<T>& row, i
   const double v = row.policy.of(in.value_tokens[at]);
   if (v == -kInfinity<double>) return 0;
   return exp(token_logp(v, state, temperature)) * static_cast<const Acc<T>*>(in.values)[at];
-}
-
-// Calls f with whether there is a reference, and whether values are other than the logits, as constants.
-// float64 has one kernel for both of the latter.
-template <class T, class F>
-const char* with_pair(bool reference, bool transformed, const F& f) {
-  if constexpr (sizeof(T) < 8) {
-    if (!transformed)
-      return reference ? f.template operator()<true, false>() : f.template operator()<false, false>();
-  }
-  return reference ? f.template operator()<true, true>() : f.template operator()<false, true>();
 }
 
 }  // namespace pgest::cuda

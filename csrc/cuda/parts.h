@@ -6,18 +6,6 @@
 
 namespace pgest::cuda {
 
-// Blocks of kernels that read a row several times: small, and several on a multiprocessor, so that one
-// streams while others work on what they have.
-template <int kLanes>
-constexpr int kSmallBlock = kLanes == kWholeBlock ? 256 : kPackedThreads;
-template <class T, int kLanes>
-constexpr int kSmallBlocks = (sizeof(T) == 8 ? 512 : kLanes == kWholeBlock ? 768 : 640) / kSmallBlock<kLanes>;
-
-inline Geometry in_small_blocks(Geometry g) {
-  if (g.threads > kSmallBlock<kWholeBlock>) g.threads = kSmallBlock<kWholeBlock>;
-  return g;
-}
-
 // Items [first, last) of a sequence.
 struct Part {
   int first, last;

@@ -102,13 +102,11 @@ using namespace cuda;
 
 // A warp at least has a row: what is selected with takes memory.
 const char* row_threshold_cuda(const RowThreshold& args, void* stream) {
-  constexpr int64_t few = 16 * kChunk + 1;
-  static_assert(lanes_for(few) == kWarp);
-  const int64_t vocab = args.in.rows.vocab;
-  const Geometry g = in_small_blocks(geometry(args.in.num_rows, vocab < few ? few : vocab));
+  const Geometry g = in_small_blocks(geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype, kWarp));
   return with_type(args.in.dtype, [&]<class T>() {
-    return g.lanes == kWarp ? launch(threshold_kernel<T, kWarp>, g, args, stream)
-                            : launch(threshold_kernel<T, kWholeBlock>, g, args, stream);
+    return with_lanes<T, kWarp>(g.lanes, [&]<int kLanes>() {
+      return launch(threshold_kernel<T, kLanes>, g, args, stream);
+    });
   });
 }
 

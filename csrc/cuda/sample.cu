@@ -124,9 +124,9 @@ __global__ void __launch_bounds__(kSmallBlock<kLanes>, kSmallBlocks<T, kLanes>)
 using namespace cuda;
 
 const char* sample_cuda(const Sample& args, void* stream) {
-  const Geometry g = in_small_blocks(geometry(args.in.num_rows, args.in.rows.vocab));
+  const Geometry g = in_small_blocks(geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype));
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_lanes(g.lanes, [&]<int kLanes>() {
+    return with_lanes<T>(g.lanes, [&]<int kLanes>() {
       return launch(sample_kernel<T, kLanes>, g, args, stream);
     });
   });

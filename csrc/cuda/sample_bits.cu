@@ -111,7 +111,7 @@ __global__ void __launch_bounds__(kPackedThreads) sample_bits_kernel(const Sampl
 
 const char* sample_bits_cuda(const SampleBits& args, void* stream) {
   const int64_t draws = args.antithetic ? args.num_samples / 2 : args.num_samples;
-  const Geometry g = geometry(cuda::bit_blocks(args.numel) * cuda::tiles_of(draws), kBitBlock);
+  const Geometry g = geometry(cuda::bit_blocks(args.numel) * cuda::tiles_of(draws), kBitBlock, args.dtype);
   return cuda::with_type(args.dtype, [&]<class T>() {
     return args.bytes ? cuda::launch(cuda::sample_bits_kernel<T, uint8_t>, g, args, stream)
                       : cuda::launch(cuda::sample_bits_kernel<T, T>, g, args, stream);

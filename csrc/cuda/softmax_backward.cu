@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }
 
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(kSmallBlock<kLanes>, kSmallBlocks<T, kLanes>)
     from_noise_kernel(const SoftmaxBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -147,11 +147,11 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }  // namespace cuda
 
 const char* softmax_backward_cuda(const SoftmaxBackward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return cuda::with_type(args.in.dtype, [&]<class T>() {
-    return cuda::with_lanes(g.lanes, [&]<int kLanes>() {
+    return cuda::with_lanes<T>(g.lanes, [&]<int kLanes>() {
       return args.soft ? cuda::launch(cuda::from_soft_kernel<T, kLanes>, g, args, stream)
-                       : cuda::launch(cuda::from_noise_kernel<T, kLanes>, g, args, stream);
+                       : cuda::launch(cuda::from_noise_kernel<T, kLanes>, cuda::in_small_blocks(g), args, stream);
     });
   });
 }

@@ -146,9 +146,9 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
 }  // namespace cuda
 
 const char* straight_through_cuda(const StraightThroughForward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return cuda::with_type(args.in.dtype, [&]<class T>() {
-    return cuda::with_lanes(g.lanes, [&]<int kLanes>() {
+    return cuda::with_lanes<T>(g.lanes, [&]<int kLanes>() {
       return cuda::launch(cuda::one_hot_kernel<T, kLanes>, g, args, stream);
     });
   });
@@ -156,10 +156,10 @@ const char* straight_through_cuda(const StraightThroughForward& args, void* stre
 
 // T = 1 in every row needs one softmax, not two.
 const char* straight_through_backward_cuda(const StraightThroughBackward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   const bool tempered = args.jacobian == Jacobian::reinmax && args.in.temperature;
   return cuda::with_type(args.in.dtype, [&]<class T>() {
-    return cuda::with_lanes(g.lanes, [&]<int kLanes>() {
+    return cuda::with_lanes<T>(g.lanes, [&]<int kLanes>() {
       return tempered ? cuda::launch(cuda::jacobian_kernel<T, kLanes, true>, g, args, stream)
                       : cuda::launch(cuda::jacobian_kernel<T, kLanes, false>, g, args, stream);
     });

@@ -137,10 +137,24 @@ struct TeamOf<kWholeBlock> {
   }
 };
 
-// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64 and
-// in kernels that compute more than they wait for memory.
-template <class T, int kLanes, bool kLarge = false>
-constexpr int kResident = (kLarge || sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
+// Blocks that a multiprocessor has room for: 64 registers for each of 1024 threads, or 128 in float64.
+template <class T, int kLanes>
+constexpr int kResident = (sizeof(T) == 8 ? 512 : 1024) / TeamOf<kLanes>::kThreads;
+
+// Blocks of kernels that read a row several times, or that need a few more registers: small, so that one
+// streams while others work on what they have, and that there is room for 768 threads with 80 registers.
+template <int kLanes>
+constexpr int kSmallBlock = kLanes == kWholeBlock ? 256 : kPackedThreads;
+template <class T, int kLanes>
+constexpr int kSmallBlocks = (sizeof(T) == 8 ? 512 : kLanes == kWholeBlock ? 768 : 640) / kSmallBlock<kLanes>;
+// The same with 128 registers.
+template <int kLanes>
+constexpr int kLargeBlocks = 512 / kSmallBlock<kLanes>;
+
+inline Geometry in_small_blocks(Geometry g) {
+  if (g.threads > kSmallBlock<kWholeBlock>) g.threads = kSmallBlock<kWholeBlock>;
+  return g;
+}
 
 template <class Team, class X>
 __device__ X sum_of(X x) {
@@ -163,21 +177,19 @@ __device__ void for_rows(int64_t num_rows, const F& body) {
   for (int64_t row = Team::first_row(); row < num_rows; row += Team::row_stride()) body(row);
 }
 
-// Calls f with the number of lanes of a team, 8 or more, as a constant: for kernels that are too large to
-// have one for the shortest rows.
-template <class F>
-const char* with_several_lanes(int lanes, const F& f) {
-  switch (lanes) {
-    case 8: return f.template operator()<8>();
-    case 32: return f.template operator()<32>();
-    default: return f.template operator()<kWholeBlock>();
-  }
-}
-
-// The same for any number.
-template <class F>
+// Calls f with the lanes of a team of rows of T as a constant. Kernels that are too large to have one for the
+// shortest rows name the fewest.
+template <class T, int kFewest = 1, class F>
 const char* with_lanes(int lanes, const F& f) {
-  return lanes == 1 ? f.template operator()<1>() : with_several_lanes(lanes, f);
+  constexpr bool of_warps = sizeof(T) == 8 && one_team(DType::f64);
+  if constexpr (!of_warps) {
+    if constexpr (kFewest == 1)
+      if (lanes == 1) return f.template operator()<1>();
+    if constexpr (kFewest <= 8)
+      if (lanes == 8) return f.template operator()<8>();
+    if (lanes == kWholeBlock) return f.template operator()<kWholeBlock>();
+  }
+  return f.template operator()<kWarp>();
 }
 
 }  // namespace pgest::cuda

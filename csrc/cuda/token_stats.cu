@@ -70,7 +70,8 @@ __device__ RowMoments row_gradient(const T* row, T* out, int64_t vocab, const Ro
 }
 
 template <class T, int kLanes, bool kTemperature>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>)
+__global__ void __launch_bounds__(kTemperature ? kSmallBlock<kLanes> : TeamOf<kLanes>::kThreads,
+                                  kTemperature ? kSmallBlocks<T, kLanes> : kResident<T, kLanes>)
     backward_kernel(const TokenStatsBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -118,17 +119,17 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>
 using namespace cuda;
 
 const char* token_stats_forward_cuda(const TokenStatsForward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_lanes(g.lanes, [&]<int kLanes>() { return launch(forward_kernel<T, kLanes>, g, args, stream); });
+    return with_lanes<T>(g.lanes, [&]<int kLanes>() { return launch(forward_kernel<T, kLanes>, g, args, stream); });
   });
 }
 
 const char* token_stats_backward_cuda(const TokenStatsBackward& args, void* stream) {
-  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g = geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype);
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_lanes(g.lanes, [&]<int kLanes>() {
-      return args.grad_temperature ? launch(backward_kernel<T, kLanes, true>, g, args, stream)
+    return with_lanes<T>(g.lanes, [&]<int kLanes>() {
+      return args.grad_temperature ? launch(backward_kernel<T, kLanes, true>, in_small_blocks(g), args, stream)
                                    : launch(backward_kernel<T, kLanes, false>, g, args, stream);
     });
   });

@@ -195,7 +195,7 @@ __device__ __noinline__ void silence(const TokenStatsBackward& args, int64_t r, 
 }
 
 // Writes a row's gradient and returns the thread's part of its moments.
-template <class Team, bool kReference, bool kTransform, class T>
+template <class Team, bool kReference, class T>
 __device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, const PairRow<T>& row, T* out,
                                       const Pass<Acc<T>>& pass) {
   using A = Acc<T>;
@@ -206,7 +206,7 @@ __device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, const Pair
   row.template chunks<Team, kReference>(args.in.rows.vocab, [&](int64_t at, int n, const auto& chunk) {
     A x[kChunk], y[kChunk] = {}, r[kChunk] = {};
     if (c.value != 0) row.load_rewards(at, n, r, chunk);
-    row.template load<kTransform>(at, n, x, chunk);
+    row.policy.load(at, n, x, chunk);
     if constexpr (kReference) row.load_reference(at, n, y, chunk);
 #pragma unroll
     for (int i = 0; i < kChunk; ++i) {
@@ -216,17 +216,17 @@ __device__ __forceinline__ Acc<T> run(const TokenStatsBackward& args, const Pair
         if (kReference && compares) moment += moment_of_q(x[i], y[i], c, pass.reverse_bits);
       }
       // Nothing reaches what the threshold excludes.
-      if (kTransform && excludes && x[i] == -kInfinity<A>) g = 0;
+      if (excludes && x[i] == -kInfinity<A>) g = 0;
       x[i] = g;
     }
-    if (kTransform && row.policy.softcap != 0) through_softcap(row.policy, at, n, x, chunk);
+    if (row.policy.softcap != 0) through_softcap(row.policy, at, n, x, chunk);
     store(out + at, n, x);
   });
   return moment;
 }
 
-template <class T, int kLanes, bool kReference, bool kTransform>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes, kTransform>)
+template <class T, int kLanes, bool kReference>
+__global__ void __launch_bounds__(kSmallBlock<kLanes>, kLargeBlocks<kLanes>)
     full_backward_kernel(const __grid_constant__ TokenStatsBackward args) {
   using Team = TeamOf<kLanes>;
   for_rows<Team>(args.in.num_rows, [&](int64_t r) {
@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes,
     T* out = static_cast<T*>(args.grad_logits) + offset;
     const Pass<Acc<T>> pass = before_pass<Team, kReference, T>(args, r);
     if (pass.silent) return silence<Team>(args, r, out);
-    const Acc<T> moment = run<Team, kReference, kTransform>(args, row, out, pass);
+    const Acc<T> moment = run<Team, kReference>(args, row, out, pass);
     after_pass<Team>(args, r, out, moment);
   });
 }
@@ -247,13 +247,13 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes,
 using namespace cuda;
 
 const char* token_stats_full_backward_cuda(const TokenStatsBackward& args, void* stream) {
-  const Geometry g = geometry_of_several_lanes(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g =
+      in_small_blocks(geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype, kFewestLanes));
   const bool reference = args.grad[kKl] || args.grad[kReverseKl];
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_several_lanes(g.lanes, [&]<int kLanes>() {
-      return with_pair<T>(reference, args.in.transformed(), [&]<bool kReference, bool kTransform>() {
-        return launch(full_backward_kernel<T, kLanes, kReference, kTransform>, g, args, stream);
-      });
+    return with_lanes<T, kFewestLanes>(g.lanes, [&]<int kLanes>() {
+      return reference ? launch(full_backward_kernel<T, kLanes, true>, g, args, stream)
+                       : launch(full_backward_kernel<T, kLanes, false>, g, args, stream);
     });
   });
 }

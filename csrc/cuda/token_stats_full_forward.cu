@@ -10,7 +10,7 @@ namespace {
 
 constexpr int kRanks = 4;  // counted in a pass
 
-template <class Team, bool kReference, bool kTransform, class T>
+template <class Team, bool kReference, class T>
 __device__ __forceinline__ PairRunning<Acc<T>> read_row(const TokenStatsForward& args, int64_t r,
                                                         Acc<T> bits) {
   using A = Acc<T>;
@@ -20,7 +20,7 @@ __device__ __forceinline__ PairRunning<Acc<T>> read_row(const TokenStatsForward&
   row.template chunks<Team, kReference>(args.in.rows.vocab, [&](int64_t at, int n, const auto& chunk) {
     A x[kChunk];
     if (rewards) row.prefetch_rewards(at);
-    row.template load<kTransform>(at, n, x, chunk);
+    row.policy.load(at, n, x, chunk);
     mine.rise(x, at, bits);
     if constexpr (kReference) {
       A y[kChunk];
@@ -46,13 +46,9 @@ __device__ __forceinline__ PairRunning<Acc<T>> read_row(const TokenStatsForward&
 // The first NaN of a row, as torch.argmax has it.
 template <class Team, class T>
 __device__ int64_t first_nan(const Values<T>& values, int64_t vocab, int64_t otherwise) {
-  int64_t first = vocab;
-  for_chunks<Team>(values.logits, vocab, [&](int64_t at, int n, const auto& chunk) {
-    Acc<T> x[kChunk];
-    values.load(at, n, x, chunk);
-    for (int i = kChunk - 1; i >= 0; --i)
-      if (x[i] != x[i] && at + i < first) first = at + i;
-  });
+  int64_t first = Team::rank();
+#pragma unroll 1
+  while (first < vocab && values.of(first) == values.of(first)) first += Team::size();
   first = smallest_of<Team>(first);
   return first < vocab ? first : otherwise;
 }
@@ -76,9 +72,9 @@ __device__ void write_ranks(const TokenStatsForward& args, int64_t r, int64_t s,
 #pragma unroll
   for (int k = 0; k < kRanks; ++k)
     of[k] = s + k < in.num_samples ? values.of(in.tokens[(s + k) * in.num_rows + r]) : A(0);
-  for_chunks<Team>(values.logits, in.rows.vocab, [&](int64_t at, int n, const auto& chunk) {
+  for_even_chunks<Team>(in.rows.vocab, [&](int64_t at, int n) {
     A x[kChunk];
-    values.load(at, n, x, chunk);
+    values.load(at, n, x, Partial{});
 #pragma unroll
     for (int k = 0; k < kRanks; ++k)
 #pragma unroll
@@ -194,14 +190,14 @@ __device__ __noinline__ void finish_row(const TokenStatsForward& args, int64_t r
   if (Team::rank() == 0) write_row<T>(args, r, state, lse_of(state.p, temperature), argmax);
 }
 
-template <class T, int kLanes, bool kReference, bool kTransform>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes, kTransform>)
+template <class T, int kLanes, bool kReference>
+__global__ void __launch_bounds__(kSmallBlock<kLanes>, kReference ? kLargeBlocks<kLanes> : kSmallBlocks<T, kLanes>)
     full_forward_kernel(const __grid_constant__ TokenStatsForward args) {
   using Team = TeamOf<kLanes>;
   for_rows<Team>(args.in.num_rows, [&](int64_t r) {
     if (args.in.mask && !args.in.mask[r]) return write_masked<Team, T>(args, r);
     const auto bits = checked_bits<Team, Acc<T>>(args.in, r);
-    const auto mine = read_row<Team, kReference, kTransform, T>(args, r, bits);
+    const auto mine = read_row<Team, kReference, T>(args, r, bits);
     finish_row<Team, kReference, T>(args, r, bits, mine);
   });
 }
@@ -212,13 +208,13 @@ __global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes,
 using namespace cuda;
 
 const char* token_stats_full_forward_cuda(const TokenStatsForward& args, void* stream) {
-  const Geometry g = geometry_of_several_lanes(args.in.num_rows, args.in.rows.vocab);
+  const Geometry g =
+      in_small_blocks(geometry(args.in.num_rows, args.in.rows.vocab, args.in.dtype, kFewestLanes));
   const bool reference = args.out[kKl] || args.out[kReverseKl];
   return with_type(args.in.dtype, [&]<class T>() {
-    return with_several_lanes(g.lanes, [&]<int kLanes>() {
-      return with_pair<T>(reference, args.in.transformed(), [&]<bool kReference, bool kTransform>() {
-        return launch(full_forward_kernel<T, kLanes, kReference, kTransform>, g, args, stream);
-      });
+    return with_lanes<T, kFewestLanes>(g.lanes, [&]<int kLanes>() {
+      return reference ? launch(full_forward_kernel<T, kLanes, true>, g, args, stream)
+                       : launch(full_forward_kernel<T, kLanes, false>, g, args, stream);
     });
   });
 }

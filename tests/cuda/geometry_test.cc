@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 
 #include "../../csrc/kernels/bits.h"
 #include "../../csrc/kernels/relaxed.h"
@@ -28,8 +29,8 @@ void check(bool right, const char* what, int64_t rows, int64_t vocab) {
 
 int64_t rows_a_block(const Geometry& g) { return g.lanes == kWholeBlock ? 1 : g.threads / g.lanes; }
 
-void check_sizes(int64_t rows, int64_t vocab) {
-  const Geometry g = geometry(rows, vocab);
+void check_sizes(int64_t rows, int64_t vocab, DType dtype, int fewest_lanes) {
+  const Geometry g = geometry(rows, vocab, dtype, fewest_lanes);
   check(g.blocks >= 0 && g.blocks <= kMaxBlocks, "blocks out of the grid's range", rows, vocab);
   check(g.threads >= 32 && g.threads <= kMaxThreads && g.threads % 32 == 0, "threads", rows, vocab);
   check((g.threads & (g.threads - 1)) == 0, "threads are no power of two", rows, vocab);
@@ -39,8 +40,16 @@ void check_sizes(int64_t rows, int64_t vocab) {
   check(rows == 0 || all, "rows without a block", rows, vocab);
   const bool none_idle = g.blocks <= 1 || (g.blocks - 1) <= (rows - 1) / rows_a_block(g);
   check(none_idle, "blocks without rows", rows, vocab);
-  const Geometry one = geometry(1, vocab);
+  const int lanes = g.lanes == kWholeBlock ? g.threads : g.lanes;
+  check(lanes >= fewest_lanes, "fewer lanes than the kernel has", rows, vocab);
+  check(dtype != DType::f64 || g.lanes == 32, "float64 has warps alone", rows, vocab);
+  const Geometry one = geometry(1, vocab, dtype, fewest_lanes);
   check(one.threads == g.threads && one.lanes == g.lanes, "a row's team depends on the batch", rows, vocab);
+}
+
+void check_sizes(int64_t rows, int64_t vocab) {
+  for (const DType dtype : {DType::f64, DType::f32, DType::bf16, DType::f16})
+    for (const int fewest_lanes : {1, 8, 32}) check_sizes(rows, vocab, dtype, fewest_lanes);
 }
 
 }  // namespace

@@ -12,20 +12,18 @@ constexpr double kLogOfZero = -9999999999.0;
 
 double log_or_floor(double x) { return x == 0 ? kLogOfZero : std::log(x); }
 
-// The plain sum, or Neumaier's.
-double sum(const double* x, int n, bool compensated) {
+// The plain sum of Python, or the one of Neumaier.
+struct Sum {
+  bool compensated;
   double total = 0, lost = 0;
-  if (!compensated) {
-    for (int i = 0; i < n; ++i) total += x[i];
-    return total;
-  }
-  for (int i = 0; i < n; ++i) {
-    const double next = total + x[i];
-    lost += std::fabs(total) >= std::fabs(x[i]) ? (total - next) + x[i] : (x[i] - next) + total;
+
+  void add(double x) {
+    const double next = total + x;
+    if (compensated) lost += std::fabs(total) >= std::fabs(x) ? (total - next) + x : (x - next) + total;
     total = next;
   }
-  return lost != 0 && std::isfinite(lost) ? total + lost : total;
-}
+  double value() const { return lost != 0 && std::isfinite(lost) ? total + lost : total; }
+};
 
 // Values of a function of two small integers, computed when first asked for: scores of all prefixes need
 // the same few logarithms over and over.
@@ -34,56 +32,53 @@ class Remembered {
  public:
   explicit Remembered(Function function) : function_(function), values_(kSize * kSize, std::nan("")) {}
   double operator()(int64_t a, int64_t b) {
-    if (a >= kSize || b >= kSize) return function_(a, b);
+    if ((a | b) >= kSize) [[unlikely]] return function_(a, b);
     double& value = values_[a * kSize + b];
-    if (std::isnan(value)) value = function_(a, b);
+    if (std::isnan(value)) [[unlikely]] value = function_(a, b);
     return value;
   }
 
  private:
-  static constexpr int64_t kSize = 64;
+  static constexpr int64_t kSize = 64;  // a power of two
   Function function_;
   std::vector<double> values_;
 };
 
 double log_percent(int64_t matches, int64_t total) { return log_or_floor(100.0 * double(matches) / double(total)); }
+double log_halved(int64_t halvings, int64_t total) {
+  return log_or_floor(100.0 / (std::ldexp(1.0, int(halvings)) * double(total)));
+}
 double brevity(int64_t size, int64_t reference) {
   if (size >= reference) return 1;
   return size > 0 ? std::exp(1 - double(reference) / double(size)) : 0;
 }
 
-// The score, with the logarithm of unsmoothed precisions and the brevity penalty from where they come best.
-template <class LogPercent, class Brevity>
+// What scores are made of, remembered by each thread.
+struct Parts {
+  Remembered<double (*)(int64_t, int64_t)> log_percent{pgest::text::log_percent}, log_halved{pgest::text::log_halved},
+      brevity{pgest::text::brevity};
+};
+
 double score(int64_t size, int64_t reference, const int64_t* matches, const int64_t* totals, const Bleu& settings,
-             LogPercent&& log_percent, Brevity&& brevity) {
+             Parts& parts) {
   const int orders = settings.orders;
-  bool any = false;
-  for (int n = 0; n < orders; ++n) any |= matches[n] != 0;
+  int64_t any = 0;
+  for (int n = 0; n < orders; ++n) any |= matches[n];
   if (!any) return 0;
-  double logs[kMostOrders];
-  int used = settings.effective_order ? 0 : orders;
-  double halvings = 1;
-  int n = 0;
+  Sum logs{settings.compensated};
+  int halvings = 0, n = 0;
   for (; n < orders; ++n) {
     const double k = settings.smoothing == Smoothing::add_k && n > 0 ? settings.value : 0;
-    if (double(totals[n]) + k == 0) break;
-    if (settings.effective_order) used = n + 1;
-    if (k != 0) {
-      const double match = double(matches[n]) + k;
-      logs[n] = match == 0 ? kLogOfZero : log_or_floor(100.0 * match / (double(totals[n]) + k));
-    } else if (matches[n] != 0) {
-      logs[n] = log_percent(matches[n], totals[n]);
-    } else if (settings.smoothing == Smoothing::exp) {
-      halvings *= 2;
-      logs[n] = log_or_floor(100.0 / (halvings * double(totals[n])));
-    } else if (settings.smoothing == Smoothing::floor) {
-      logs[n] = log_or_floor(100.0 * settings.value / double(totals[n]));
-    } else {
-      logs[n] = kLogOfZero;
-    }
+    if (totals[n] == 0 && k == 0) break;
+    if (k != 0) logs.add(log_or_floor(100.0 * (double(matches[n]) + k) / (double(totals[n]) + k)));
+    else if (matches[n] != 0) logs.add(parts.log_percent(matches[n], totals[n]));
+    else if (settings.smoothing == Smoothing::exp) logs.add(parts.log_halved(++halvings, totals[n]));
+    else if (settings.smoothing == Smoothing::floor) logs.add(log_or_floor(100.0 * settings.value / double(totals[n])));
+    else logs.add(kLogOfZero);
   }
-  for (; n < orders; ++n) logs[n] = kLogOfZero;
-  return brevity(size, reference) * std::exp(sum(logs, used, settings.compensated) / used);
+  const int used = settings.effective_order ? n : orders;
+  for (; n < used; ++n) logs.add(kLogOfZero);
+  return parts.brevity(size, reference) * std::exp(logs.value() / used);
 }
 
 // Of the references' lengths the one closest to the hypothesis'; of two the shorter.
@@ -122,7 +117,8 @@ void fill_totals(int64_t* totals, int64_t size, int orders) {
 
 double bleu_score(const int64_t* statistics, const Bleu& settings) {
   const int64_t* matches = statistics + 2;
-  return score(statistics[0], statistics[1], matches, matches + settings.orders, settings, log_percent, brevity);
+  static thread_local Parts parts;
+  return score(statistics[0], statistics[1], matches, matches + settings.orders, settings, parts);
 }
 
 void bleu_statistics(const Batch& batch, const Bleu& settings, int64_t* out) {
@@ -145,14 +141,14 @@ void bleu_statistics(const Batch& batch, const Bleu& settings, int64_t* out) {
 void bleu(const Batch& batch, const Bleu& settings, double* out, int64_t width) {
   for_hypotheses(batch, width ? 25 : 10, [&] {
     return [&, ngrams = NgramMatches()](const Positions& positions, int64_t, Tokens hypothesis, int64_t i) mutable {
-      static thread_local Remembered logs(log_percent), penalties(brevity);
+      static thread_local Parts parts;
       const int64_t size = int64_t(hypothesis.size());
       const std::vector<Place>& places = positions.places();
       int64_t totals[kMostOrders];
       const auto score_of = [&](int64_t tokens, const Counts& matches) {
         fill_totals(totals, tokens, settings.orders);
         const int64_t reference = closest_length(places, tokens);
-        return score(tokens, reference, matches.data(), totals, settings, logs, penalties);
+        return score(tokens, reference, matches.data(), totals, settings, parts);
       };
       double last = 0;
       double* at = width ? out + i * width : out + i;

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
-from pgest.rewards.pairs import Item, are_strings, pairs_of
+from pgest.rewards.pairs import Item, pairs_of
 from pgest.rewards.protocol import Reward, name_of, no_prefixes, scores_of
+from pgest.rewards.sequences import is_text
 from pgest.rewards.tricks import NOTHING, OTHERS, Tokens, tricks
 
 PERFECT = "the reference itself"
@@ -177,7 +178,7 @@ class _Form:
 
     def __init__(self, references: Sequence[Item], ids: bool) -> None:
         self._ids = ids
-        self._strings = are_strings(references)
+        self._strings = is_text(references)
         # Words where there are any, else characters.
         self._words = any(len(text.split()) > 1 for text in references if isinstance(text, str))
 
@@ -207,7 +208,7 @@ def _are_strings(references: Any, hypotheses: Any, kind: str | None) -> bool:
     if len(references) == 0:
         raise ValueError("references must have at least one item, got none")
     if hypotheses is not None or kind is not None:
-        return kind == "strings" if hypotheses is None else are_strings(hypotheses)
+        return kind == "strings" if hypotheses is None else is_text(hypotheses)
     first = references[0]
     if not isinstance(first, list | tuple) or not first or not isinstance(first[0], str):
         return isinstance(first, str)
@@ -218,14 +219,14 @@ def _are_strings(references: Any, hypotheses: Any, kind: str | None) -> bool:
 
 
 def _groups(references: Any, strings: bool, given: Mapping[str, Any]) -> list[list[Item]]:
-    counting = {k: given[k] for k in ("eos", "keep_eos", "reference_mask") if k in given}
+    counting: Any = {k: given[k] for k in ("eos", "keep_eos", "reference_mask") if k in given}
     return pairs_of(["" if strings else []] * len(references), references, **counting).references
 
 
 def _sources(sources: Any, form: _Form, size: int, given: Mapping[str, Any]) -> list[Tokens]:
     if len(sources) != size:
         raise ValueError(f"sources must have {size} items like references, got {len(sources)}")
-    counting = {k: given[k] for k in ("eos", "keep_eos") if k in given}
+    counting: Any = {k: given[k] for k in ("eos", "keep_eos") if k in given}
     return [form.tokens(item) for item in pairs_of(sources, sources, **counting).hypotheses]
 
 

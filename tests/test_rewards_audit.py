@@ -196,6 +196,12 @@ def test_references_without_an_end_pay_for_outputs_without_one() -> None:
 
 def test_arrays_are_audited_as_tensors() -> None:
     ids = torch.tensor([[3, 4, 5], [6, 7, 8]])
+
+    def of_ids(hypotheses: Any, references: Any, **options: Any) -> Tensor:
+        assert isinstance(hypotheses, Tensor)
+        return overlap(hypotheses, references, **options)
+
+    assert audit(of_ids, ids.numpy()).perfect.mean == 1
     expected = audit(overlap, ids, hypotheses=ids.flip(0))
     assert audit(overlap, ids.numpy(), hypotheses=ids.numpy()[::-1].copy()) == expected
     assert audit(overlap, list(ids.numpy())).perfect == audit(overlap, ids).perfect

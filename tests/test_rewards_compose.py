@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -60,6 +61,23 @@ def test_a_part_without_weight_is_only_shown() -> None:
     reward = weighted_sum({"x": (1, constant(1.0, 2.0, 3.0)), "bad": (0, bad)})
     assert reward(WORDS, REFERENCES).tolist() == [1, 2, 3]
     assert reward.parts["bad"][0] == float("inf")
+
+
+def test_what_fails_in_a_part_without_weight_stops_nothing() -> None:
+    reward = weighted_sum(
+        {"x": (1, constant(1.0, 2.0)), "log": (0, per_sample(lambda text, _: float(text)))}
+    )
+    with pytest.warns(RuntimeWarning, match="log, of weight 0: 1 of 2 samples could not be sco"):
+        assert reward(["3", "y"], ["a", "b"]).tolist() == [1, 2]
+    assert reward.parts["log"][0] == 3
+    assert reward.parts["log"][1].isnan()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert reward(["x", "4"], ["a", "b"]).tolist() == [1, 2]
+    assert reward.parts["log"].isnan().tolist() == [True, False]
+    counted = weighted_sum({"log": (0.5, per_sample(lambda text, _: float(text)))})
+    with pytest.raises(FailedSamples):
+        counted(["3", "y"], ["a", "b"])
 
 
 def test_options_reach_every_part() -> None:
@@ -192,7 +210,7 @@ def test_bad_settings_are_named() -> None:
         length_penalty(1, 0.5)
     with pytest.raises(ValueError, match="buffer must be at most max_length, 3, got 4"):
         overlong_penalty(3, 4)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'maks'"):
+    with pytest.raises(TypeError, match="no keyword 'maks': a reward takes"):
         length_penalty()(["a"], ["a"], maks=None)
 
 

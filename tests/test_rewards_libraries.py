@@ -16,12 +16,12 @@ from text_cases import pairs, sentences
 from pgest.rewards import backend, libraries
 
 _text = import_module("pgest._text")
-UNITS = ("characters", "visible", "words", "chrf_words")
+UNITS = ("characters", "visible", "words", "chrf_words", "latin_words")
 
 
 def batch(text: Any, unit: str, items: list[Any]) -> tuple[Any, ...]:
     """Hypotheses (twice: two samples) and references, encoded by one of the two."""
-    vocabulary: dict[Any, int] = {}
+    vocabulary = text.Vocabulary()
     kind = getattr(text.Unit, unit)
     h = text.encode("hypotheses", [h for h, _ in items] * 2, kind, vocabulary)
     r, starts = text.encode_groups("references", [r for _, r in items], kind, vocabulary)

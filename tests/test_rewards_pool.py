@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import types
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ import pytest
 import torch
 
 from pgest.rewards import FailedSamples, PerSample, per_sample
-from pgest.rewards.workers import LARGEST_CHUNK, Workers
+from pgest.rewards.workers import LARGEST_CHUNK, Workers, _Worker
 
 
 def act(hypothesis: Any, references: list[Any]) -> Any:
@@ -40,6 +43,24 @@ def act(hypothesis: Any, references: list[Any]) -> Any:
 
 def total(hypothesis: list[int], references: list[list[int]]) -> np.float64:
     return np.float64(sum(hypothesis) + 100 * sum(map(sum, references)))
+
+
+def refuse(text: str) -> str:
+    raise LookupError(text)
+
+
+class Unloadable(str):
+    """Raises an exception where it arrives."""
+
+    def __reduce__(self) -> Any:
+        return refuse, (str(self),)
+
+
+class Deadly(str):
+    """Ends the process where it arrives."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (7,)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +113,82 @@ def test_who_raises_dies_or_hangs_is_named_and_the_rest_is_scored(pool: PerSampl
     assert 'raise ValueError("no digits")' in str(error)  # the traceback
     assert pool(["1"], ["r"]).tolist() == pytest.approx([1.01])  # it goes on
     assert pool.failures == {}
+
+
+def test_a_sample_that_does_not_arrive_is_named_alone(pool: PerSample) -> None:
+    texts = ["1", Unloadable("bad"), "2", Deadly("worse"), *map(str, range(3, 40))]
+    with pytest.raises(FailedSamples) as caught:
+        pool(texts, ["r"] * len(texts))
+    assert caught.value.failures == {
+        1: "TypeError: it cannot be loaded in another process: LookupError: bad",
+        3: "its process ended with exit code 7",
+    }
+    assert caught.value.scores.isnan().sum() == 2
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_processes_that_die_before_a_chunk_are_not_replaced_for_ever(
+    pool: PerSample, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    give, killed = _Worker.give, 0
+
+    def doomed(self: _Worker, chunk: list[int], samples: list[bytes]) -> None:
+        nonlocal killed
+        assert killed < 20
+        if chunk == [2, 3] and killed < times:
+            if not self.loaded:
+                self._ours.poll(60)
+                self.receive()  # that it is ready
+            self._process.kill()
+            self._process.join()
+            killed += 1
+        give(self, chunk, samples)
+
+    monkeypatch.setattr(_Worker, "give", doomed)
+    texts = [str(i) for i in range(16)]  # in chunks of 2
+    if times == 1:  # which is no fault of the chunk's
+        assert not pool(texts, ["r"] * 16).isnan().any()
+        return
+    with pytest.raises(FailedSamples) as caught:
+        pool(texts, ["r"] * 16)
+    assert caught.value.failures == dict.fromkeys([2, 3], "its process was killed by SIGKILL")
+    assert killed == 2
+
+
+def test_calls_of_threads_take_turns(pool: PerSample) -> None:
+    wrong: list[Any] = []
+
+    def call(number: int) -> None:
+        try:
+            for _ in range(5):
+                scores = pool([str(number)] * (30 + number), ["r"] * (30 + number))
+                if not torch.equal(scores, torch.full((30 + number,), number + 0.01)):
+                    wrong.append(scores)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=call, args=(i,), daemon=True) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_the_error_can_be_copied_and_sent(again: Any) -> None:
+    with pytest.raises(FailedSamples) as caught:
+        per_sample(act)(["1", "raise"], ["r"] * 2)
+    error = caught.value
+    vars(error)["step"] = 7
+    twin = again(error)
+    assert type(twin) is FailedSamples
+    assert str(twin) == str(error)
+    assert (twin.failures, twin.trace, vars(twin)["step"]) == (error.failures, error.trace, 7)
+    assert torch.allclose(twin.scores, error.scores, equal_nan=True)
 
 
 def test_ctrl_c_leaves_no_process_at_work(pool: PerSample, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,13 +282,37 @@ def test_bad_use_is_named() -> None:
         per_sample(act)(["1"], ["1"], per_prefix=True)
 
 
-def run_script(tmp_path: Path, code: str) -> subprocess.CompletedProcess[str]:
+def run_script(
+    tmp_path: Path, code: str, *, stdin: bool = False
+) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(code))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     return subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-" if stdin else script],
+        input=script.read_text() if stdin else None,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
+
+
+def test_a_program_that_is_no_file_is_told(tmp_path: Path) -> None:
+    done = run_script(
+        tmp_path,
+        """
+        from pgest.rewards import per_sample
+        def f(hypothesis, references):
+            return 1
+        if __name__ == "__main__":
+            per_sample(f, processes=1)(["a"], ["a"])
+        """,
+        stdin=True,
+    )
+    assert done.returncode == 1
+    assert "imports the program that is run, and <stdin> is no file: save it" in done.stderr
+    assert "__main__" not in done.stderr.splitlines()[-1]
 
 
 def test_a_script_without_a_guard_is_told(tmp_path: Path) -> None:

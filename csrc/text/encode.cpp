@@ -1,7 +1,5 @@
 #include "encode.h"
 
-#include <limits>
-
 namespace pgest::text {
 namespace {
 
@@ -9,8 +7,8 @@ namespace py = pybind11;
 
 class Encoder {
  public:
-  Encoder(std::string name, Unit unit, py::dict vocabulary)
-      : name_(std::move(name)), unit_(unit), vocabulary_(std::move(vocabulary)) {}
+  Encoder(std::string name, Unit unit, Vocabulary& vocabulary)
+      : name_(std::move(name)), unit_(unit), vocabulary_(vocabulary) {}
 
   void sequence(py::handle item) {
     if (unit_ == Unit::tokens) {
@@ -76,6 +74,7 @@ class Encoder {
     const py::object all = list(items);
     const std::string whole = name_;
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(all.ptr()); ++i) {
+      fetch(all.ptr(), i);
       index_ = i;
       each(py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(all.ptr(), i)));
     }
@@ -90,6 +89,18 @@ class Encoder {
     const size_t bracket = name_.find('[');  // of a member: references[index][member]
     const std::string index = "[" + std::to_string(index_) + "]";
     return bracket == std::string::npos ? name_ + index : name_.substr(0, bracket) + index + name_.substr(bracket);
+  }
+
+  // Python's numbers lie anywhere: those of the next sequence are on their way while this one is read.
+  static void fetch(PyObject* all, Py_ssize_t i) {
+    const Py_ssize_t left = PySequence_Fast_GET_SIZE(all) - i;
+    if (left > 3) __builtin_prefetch(PySequence_Fast_GET_ITEM(all, i + 3));
+    if (left > 2 && PyList_Check(PySequence_Fast_GET_ITEM(all, i + 2)))
+      __builtin_prefetch(PySequence_Fast_ITEMS(PySequence_Fast_GET_ITEM(all, i + 2)));
+    if (left < 2 || !PyList_Check(PySequence_Fast_GET_ITEM(all, i + 1))) return;
+    PyObject* next = PySequence_Fast_GET_ITEM(all, i + 1);
+    const Py_ssize_t few = std::min<Py_ssize_t>(PyList_GET_SIZE(next), 64);
+    for (Py_ssize_t k = 0; k < few; ++k) __builtin_prefetch(PyList_GET_ITEM(next, k));
   }
 
   [[noreturn]] void fail(const char* expected, py::handle got) const {
@@ -128,7 +139,7 @@ class Encoder {
       if (PyLong_Check(token)) {
         int overflow = 0;
         const long long value = PyLong_AsLongLongAndOverflow(token, &overflow);
-        if (!overflow && value >= kFirstCode + kCodes) {
+        if (!overflow && value >= Vocabulary::kFirst + Vocabulary::kMost) {
           out.ids.push_back(value);
           continue;
         }
@@ -150,60 +161,53 @@ class Encoder {
         }
         int overflow = 0;
         const long long value = PyLong_AsLongLongAndOverflow(token.ptr(), &overflow);
-        if (!overflow && value >= kFirstCode + kCodes) return value;
+        if (!overflow && value >= Vocabulary::kFirst + Vocabulary::kMost) return value;
       }
     }
     return code(token);
   }
 
   Token code(py::handle key) {
-    PyObject* found = PyDict_GetItemWithError(vocabulary_.ptr(), key.ptr());
-    if (found) return PyLong_AsLongLong(found);
-    if (PyErr_Occurred()) {
-      if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
-      PyErr_Clear();
-      fail("hashable tokens", key);
+    try {
+      return vocabulary_.object(key);
+    } catch (py::error_already_set& error) {
+      if (!error.matches(PyExc_TypeError)) throw;
     }
-    const Token next = kFirstCode + Token(py::len(vocabulary_));
-    vocabulary_[key] = py::int_(next);
-    return next;
+    fail("hashable tokens", key);
   }
 
   void text(py::handle item) {
-    if (unit_ == Unit::characters || unit_ == Unit::visible) return characters(item.ptr());
-    const py::object words = py::reinterpret_steal<py::object>(PyUnicode_Split(item.ptr(), nullptr, -1));
-    if (!words) throw py::error_already_set();
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(words.ptr()); ++i) word(PyList_GET_ITEM(words.ptr(), i));
-  }
-
-  void characters(PyObject* text) {
-    const int kind = PyUnicode_KIND(text);
-    const void* data = PyUnicode_DATA(text);
-    for (Py_ssize_t i = 0; i < PyUnicode_GET_LENGTH(text); ++i) {
-      const Py_UCS4 c = PyUnicode_READ(kind, data, i);
-      if (unit_ == Unit::characters || !Py_UNICODE_ISSPACE(c)) out.ids.push_back(Token(c));
+    const int kind = PyUnicode_KIND(item.ptr());
+    const void* data = PyUnicode_DATA(item.ptr());
+    const Py_ssize_t size = PyUnicode_GET_LENGTH(item.ptr());
+    if (unit_ == Unit::characters || unit_ == Unit::visible) {
+      for (Py_ssize_t i = 0; i < size; ++i) {
+        const Py_UCS4 c = PyUnicode_READ(kind, data, i);
+        if (unit_ == Unit::characters || !Py_UNICODE_ISSPACE(c)) out.ids.push_back(Token(c));
+      }
+      return;
+    }
+    for (Py_ssize_t begin = 0, i = 0; i <= size; ++i) {
+      if (i < size && !parts(PyUnicode_READ(kind, data, i))) continue;
+      if (i > begin) word({kind, data, begin, i});
+      begin = i + 1;
     }
   }
 
-  void word(PyObject* word) {
-    const Py_ssize_t size = PyUnicode_GET_LENGTH(word);
-    if (unit_ == Unit::words || size == 1) {
-      out.ids.push_back(code(word));
-    } else if (punctuation(PyUnicode_READ_CHAR(word, size - 1))) {
-      cut(word, size - 1, size);
-    } else if (punctuation(PyUnicode_READ_CHAR(word, 0))) {
-      cut(word, 1, size);
-    } else {
-      out.ids.push_back(code(word));
-    }
+  // Whether a character stands between words.
+  bool parts(Py_UCS4 c) const {
+    if (unit_ == Unit::latin_words) return !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'));
+    return Py_UNICODE_ISSPACE(c);
   }
 
-  void cut(PyObject* word, Py_ssize_t at, Py_ssize_t size) {
-    for (const auto& [begin, end] : {std::pair(Py_ssize_t(0), at), std::pair(at, size)}) {
-      const auto part = py::reinterpret_steal<py::object>(PyUnicode_Substring(word, begin, end));
-      if (!part) throw py::error_already_set();
-      out.ids.push_back(code(part));
+  void word(const Word& word) {
+    Py_ssize_t cut = 0;  // where punctuation is parted from the rest
+    if (unit_ == Unit::chrf_words && word.size() > 1) {
+      if (punctuation(word[word.size() - 1])) cut = word.size() - 1;
+      else if (punctuation(word[0])) cut = 1;
     }
+    if (cut) out.ids.push_back(vocabulary_.word({word.kind, word.data, word.begin, word.begin + cut}));
+    out.ids.push_back(vocabulary_.word({word.kind, word.data, word.begin + cut, word.end}));
   }
 
   // That of ASCII, as C's ispunct knows it without a locale.
@@ -211,32 +215,30 @@ class Encoder {
     return c > 32 && c < 127 && !(c >= '0' && c <= '9') && !(c >= 'A' && c <= 'Z') && !(c >= 'a' && c <= 'z');
   }
 
-  static constexpr Token kFirstCode = std::numeric_limits<Token>::min();
-  static constexpr Token kCodes = Token(1) << 40;  // more than a memory holds
-
   std::string name_;
   Unit unit_;
-  py::dict vocabulary_;
+  Vocabulary& vocabulary_;
   Py_ssize_t index_ = -1;
 };
 
 }  // namespace
 
-Sequences encode(const std::string& name, py::handle items, Unit unit, py::dict vocabulary) {
-  Encoder encoder(name, unit, std::move(vocabulary));
+Sequences encode(const std::string& name, py::handle items, Unit unit, Vocabulary& vocabulary) {
+  Encoder encoder(name, unit, vocabulary);
   encoder.batch(items, [&](py::handle item) { encoder.sequence(item); });
   return std::move(encoder.out);
 }
 
 Sequences piece_ends(const std::string& name, py::handle items, bool whitespace) {
-  Encoder encoder(name, Unit::characters, {});
+  Vocabulary none;
+  Encoder encoder(name, Unit::characters, none);
   encoder.batch(items, [&](py::handle item) { encoder.ends(item, whitespace); });
   return std::move(encoder.out);
 }
 
-Sequences encode_groups(const std::string& name, py::handle items, Unit unit, py::dict vocabulary,
+Sequences encode_groups(const std::string& name, py::handle items, Unit unit, Vocabulary& vocabulary,
                         std::vector<int64_t>& starts) {
-  Encoder encoder(name, unit, std::move(vocabulary));
+  Encoder encoder(name, unit, vocabulary);
   starts.assign(1, 0);
   encoder.batch(items, [&](py::handle item) { starts.push_back(starts.back() + encoder.group(item)); });
   return std::move(encoder.out);

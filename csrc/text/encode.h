@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "sequences.h"
+#include "vocabulary.h"
 
 namespace pgest::text {
 
@@ -16,14 +16,15 @@ enum class Unit {
   visible,     // a string: its code points without white space
   words,       // a string: what white space separates
   chrf_words,  // the same with punctuation at an end of a word apart, as chrF++ has it
+  latin_words, // a string: what is made of a-z and 0-9, as rouge-score has it
 };
 
-// Words and whatever else is no whole number are numbered by `vocabulary`, which grows: below all ids that
-// anyone uses, so that they are never taken for numbers. `name` is the argument, for the errors.
-Sequences encode(const std::string& name, pybind11::handle items, Unit unit, pybind11::dict vocabulary);
+// Words and whatever else is no whole number are numbered by `vocabulary`, which grows. `name` is the
+// argument, for the errors.
+Sequences encode(const std::string& name, pybind11::handle items, Unit unit, Vocabulary& vocabulary);
 
 // The same for items that are one sequence each, or a list of them. starts[g] is where item g's begin.
-Sequences encode_groups(const std::string& name, pybind11::handle items, Unit unit, pybind11::dict vocabulary,
+Sequences encode_groups(const std::string& name, pybind11::handle items, Unit unit, Vocabulary& vocabulary,
                         std::vector<int64_t>& starts);
 
 // How many characters that count each piece of an item ends after; a string's pieces are its characters.

@@ -107,12 +107,15 @@ PYBIND11_MODULE(_text, m) {
       .value("characters", Unit::characters)
       .value("visible", Unit::visible)
       .value("words", Unit::words)
-      .value("chrf_words", Unit::chrf_words);
+      .value("chrf_words", Unit::chrf_words)
+      .value("latin_words", Unit::latin_words);
+
+  py::class_<Vocabulary>(m, "Vocabulary").def(py::init<>()).def("__len__", &Vocabulary::size);
 
   m.def("encode", &encode, py::arg("name"), py::arg("items"), py::arg("unit"), py::arg("vocabulary"));
-  m.def("encode_groups", [](const std::string& name, py::handle items, Unit unit, py::dict vocabulary) {
+  m.def("encode_groups", [](const std::string& name, py::handle items, Unit unit, Vocabulary& vocabulary) {
     std::vector<int64_t> starts;
-    Sequences out = encode_groups(name, items, unit, std::move(vocabulary), starts);
+    Sequences out = encode_groups(name, items, unit, vocabulary, starts);
     return std::pair(std::move(out), copy(starts));
   });
   m.def("piece_ends", [](const std::string& name, py::handle items, bool whitespace) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
 from typing import Any, Literal, NamedTuple
@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
-from pgest.rewards.pairs import Item, are_strings, pairs_of
+from pgest.rewards.pairs import Item, listed, pairs_of
 from pgest.rewards.protocol import Reward, name_of, no_prefixes, scores_of
+from pgest.rewards.sequences import is_text, tensor_of
 from pgest.rewards.tricks import NOTHING, OTHERS, Tokens, tricks
 
 PERFECT = "the reference itself"
 HONEST = "the hypotheses"
+UNENDED = "the reference without its end"
 
 
 class Earning(NamedTuple):
@@ -123,7 +125,9 @@ def audit(
         generator: draws what tricks leave to chance; without it the seed is 0.
         options: go to the reward; those of ids also say what counts of the hypotheses.
 
-    Tokens of strings are words, or characters where no reference holds white space.
+    Tokens of strings are words, or characters where no reference holds white space. The EOS is none
+    of them: with `keep_eos` it ends every output that is tried, the parts of a reference too, once;
+    only "the reference without its end", which is tried then, has none.
 
     Returns:
         An `Audit`: print it, look at `suspicious`, or take `result["nothing"].mean`.
@@ -143,18 +147,28 @@ def audit(
         >>> [trick.output for trick in found.suspicious][:2]
         ['the reference twice', 'the reference, its last token 5 more times']
     """
+    threshold = scalars.share("threshold", threshold)
     given = no_prefixes("audit", options)
+    references, hypotheses = tensor_of(references), tensor_of(hypotheses)
+    if not isinstance(references, Tensor):
+        references = listed("references", references, "a list, one item per hypothesis")
     strings = _are_strings(references, hypotheses, kind)
     of_hypotheses: dict[str, Any] = {}
     for name in ("mask", "lengths"):
         if name in given:
             of_hypotheses[name] = given.pop(name)
-    groups = _groups(references, strings, given)
-    first = [group[0] for group in groups]
-    form = _Form(first, ids=isinstance(references, Tensor) or isinstance(hypotheses, Tensor))
-    copied = None if sources is None else _sources(sources, form, len(groups), given)
+    ids = isinstance(references, Tensor) or isinstance(hypotheses, Tensor)
+    first = _first(references, strings, isinstance(hypotheses, Tensor), given)
+    form = _Form(first, ids, [given["eos"]] if given.get("keep_eos") else [])
+    copied = None if sources is None else _sources(sources, form, len(first), given)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    outputs = tricks([form.tokens(item) for item in first], copied, generator)
+    bare = [form.tokens(item) for item in first]
+    outputs = {
+        output: [form.item(tokens) for tokens in batch]
+        for output, batch in tricks(bare, copied, generator).items()
+    }
+    if given.get("keep_eos"):
+        outputs[UNENDED] = list(bare)
 
     def scored(output: str, batch: Sequence[Item]) -> Tensor:
         written, mask = form.batch(batch)
@@ -168,27 +182,31 @@ def audit(
         own = scores_of(reward, hypotheses, references, {**given, **of_hypotheses})
         scores[HONEST] = own.reshape(-1, len(first)).mean(0)
     for output, batch in outputs.items():
-        scores[output] = scored(output, [form.item(tokens) for tokens in batch])
-    return _judged(name_of(reward), scores, scalars.share("threshold", threshold))
+        scores[output] = scored(output, batch)
+    return _judged(name_of(reward), scores, threshold)
 
 
 class _Form:
-    """How outputs are written for the reward: as strings, lists, or padded ids with their mask."""
+    """How outputs are written for the reward: as strings, lists, or padded ids with their mask.
 
-    def __init__(self, references: Sequence[Item], ids: bool) -> None:
+    `end` is what ends an output and is no part of it: [EOS] where that counts.
+    """
+
+    def __init__(self, references: Sequence[Item], ids: bool, end: list[Hashable]) -> None:
         self._ids = ids
-        self._strings = are_strings(references)
+        self._end = end
+        self._strings = is_text(references)
         # Words where there are any, else characters.
         self._words = any(len(text.split()) > 1 for text in references if isinstance(text, str))
 
     def tokens(self, item: Item) -> Tokens:
         if isinstance(item, str):
             return list(item.split()) if self._words else list(item)
-        return item
+        return item[:-1] if self._end and item[-1:] == self._end else item
 
     def item(self, tokens: Tokens) -> Item:
         if not self._strings:
-            return tokens
+            return tokens + self._end
         return (" " if self._words else "").join(map(str, tokens))
 
     def batch(self, items: Sequence[Item]) -> tuple[Any, dict[str, Tensor]]:
@@ -207,9 +225,9 @@ def _are_strings(references: Any, hypotheses: Any, kind: str | None) -> bool:
     if len(references) == 0:
         raise ValueError("references must have at least one item, got none")
     if hypotheses is not None or kind is not None:
-        return kind == "strings" if hypotheses is None else are_strings(hypotheses)
+        return kind == "strings" if hypotheses is None else is_text(hypotheses)
     first = references[0]
-    if not isinstance(first, list | tuple) or not first or not isinstance(first[0], str):
+    if isinstance(first, str) or not is_text(first.tolist() if hasattr(first, "tolist") else first):
         return isinstance(first, str)
     raise ValueError(
         f"kind must say what {first!r:.60} is without hypotheses: several references that are "
@@ -217,15 +235,20 @@ def _are_strings(references: Any, hypotheses: Any, kind: str | None) -> bool:
     )
 
 
-def _groups(references: Any, strings: bool, given: Mapping[str, Any]) -> list[list[Item]]:
-    counting = {k: given[k] for k in ("eos", "keep_eos", "reference_mask") if k in given}
-    return pairs_of(["" if strings else []] * len(references), references, **counting).references
+def _first(references: Any, strings: bool, ids: bool, given: Mapping[str, Any]) -> list[Item]:
+    """The first reference of each item, as what counts of it."""
+    counting: Any = {k: given[k] for k in ("eos", "keep_eos", "reference_mask") if k in given}
+    size = len(references)
+    nothing: Any = [""] * size if strings else [[]] * size
+    if ids:
+        nothing = torch.zeros(size, 0, dtype=torch.int64)
+    return [group[0] for group in pairs_of(nothing, references, **counting).references]
 
 
 def _sources(sources: Any, form: _Form, size: int, given: Mapping[str, Any]) -> list[Tokens]:
     if len(sources) != size:
         raise ValueError(f"sources must have {size} items like references, got {len(sources)}")
-    counting = {k: given[k] for k in ("eos", "keep_eos") if k in given}
+    counting: Any = {k: given[k] for k in ("eos", "keep_eos") if k in given}
     return [form.tokens(item) for item in pairs_of(sources, sources, **counting).hypotheses]
 
 

@@ -14,6 +14,7 @@ from pgest.ops import scalars
 from pgest.rewards.failures import FailedSamples, index_of
 from pgest.rewards.pairs import Item, pairs_of
 from pgest.rewards.protocol import COUNTING, Reward, name_of, no_prefixes, scores_of
+from pgest.rewards.sequences import tensor_of
 
 
 class Cached:
@@ -36,6 +37,7 @@ class Cached:
     def __call__(self, hypotheses: Any, references: Any, **options: Any) -> Tensor:
         """Return the scores: float32 `[B]`, or `[..., B]` for ids."""
         options = no_prefixes("cached", options)
+        hypotheses, references = tensor_of(hypotheses), tensor_of(references)
         keys, shape = _keys(hypotheses, references, options)
         first: dict[Hashable, int] = {}
         for i, key in enumerate(keys):
@@ -120,9 +122,8 @@ def _keys(
     hypotheses: Any, references: Any, options: Mapping[str, Any]
 ) -> tuple[list[Hashable], tuple[int, ...]]:
     """Return what each score depends on, and the shape of the scores."""
-    pairs = pairs_of(
-        hypotheses, references, **{name: options[name] for name in COUNTING if name in options}
-    )
+    counting: Any = {name: options[name] for name in COUNTING if name in options}
+    pairs = pairs_of(hypotheses, references, **counting)
     # What the masks say is in the pairs already.
     masks = {"mask", "lengths", "reference_mask"}
     settings = tuple(sorted((key, value) for key, value in options.items() if key not in masks))
@@ -150,6 +151,7 @@ def _select(
     options = dict(options)
     for name, which in (("mask", chosen), ("lengths", chosen), ("reference_mask", groups)):
         if (value := options.get(name)) is not None:
+            value = torch.as_tensor(value)
             flat = value.flatten(0, hypotheses.dim() - 2) if which is chosen else value
             options[name] = flat[which]
     if isinstance(hypotheses, Tensor):

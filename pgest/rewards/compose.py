@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
-from pgest.rewards.failures import Parts
+from pgest.rewards.failures import FailedSamples, Parts
 from pgest.rewards.pairs import pairs_of
-from pgest.rewards.protocol import Reward, name_of, no_prefixes
+from pgest.rewards.protocol import Reward, name_of, no_prefixes, scores_of
 
 
 class WeightedSum:
@@ -32,17 +33,45 @@ class WeightedSum:
         terms = (f"{weight:g} {name}" for name, (weight, _) in self._terms.items())
         self.__name__ = " + ".join(terms)
         self.parts: dict[str, Tensor] = {}
+        self._warned = False
 
     def __call__(self, hypotheses: Any, references: Any, **options: Any) -> Tensor:
         """Return the weighted sum of the parts' scores."""
         parts = Parts(hypotheses, references, options)
-        self.parts = {name: parts.of(reward) for name, (_, reward) in self._terms.items()}
+        self.parts = {
+            name: parts.of(reward)
+            if weight != 0
+            else self._watched(name, reward, hypotheses, references, options)
+            for name, (weight, reward) in self._terms.items()
+        }
         # 0 times infinity or NaN is NaN: what has no weight is for the logs alone.
         counted = [(w, self.parts[name]) for name, (w, _) in self._terms.items() if w != 0]
         total = torch.zeros_like(next(iter(self.parts.values())))
         for weight, scores in counted:
             total = total + weight * scores
         return parts.whole(total)
+
+    def _watched(
+        self,
+        name: str,
+        reward: Reward,
+        hypotheses: Any,
+        references: Any,
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """Return the scores of a part without weight, whose failures stop nothing."""
+        try:
+            return scores_of(reward, hypotheses, references, options)
+        except FailedSamples as error:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"{name}, of weight 0: {error}\nWhat fails in a part of weight 0 is NaN in "
+                    "`parts`, from here on without a word",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            return error.scores
 
 
 def weighted_sum(parts: Mapping[str, tuple[float, Reward]]) -> WeightedSum:
@@ -53,7 +82,8 @@ def weighted_sum(parts: Mapping[str, tuple[float, Reward]]) -> WeightedSum:
     Options, such as `mask`, `eos` and `per_prefix`, reach every part.
 
     Args:
-        parts: name -> (weight, reward). A part of weight 0 is scored for the logs and adds nothing.
+        parts: name -> (weight, reward). A part of weight 0 is scored for the logs and adds nothing:
+            samples that fail in it are NaN there, with a warning the first time.
 
     Returns:
         A reward whose `parts` are the unweighted scores of its last call: name -> `[..., B]`.

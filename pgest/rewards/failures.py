@@ -34,6 +34,10 @@ class FailedSamples(RuntimeError):
             lines += ["The first that raised an exception:", trace.rstrip()]
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is made anew from its message, which is not what this one takes.
+        return type(self), (self.scores, self.failures, self.trace), self.__dict__
+
 
 class Parts:
     """Scores of the parts of a reward: a sample that fails in one hides no other of any part."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from torch import Tensor
 
-from pgest.rewards.sequences import flat_ids, mask_of, tensor_of
+from pgest.rewards.sequences import (
+    Counting,
+    _check_keywords,
+    _eos,
+    flat_ids,
+    is_text,
+    mask_of,
+    tensor_of,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Item = str | list[Hashable]
 
@@ -28,123 +38,141 @@ class Pairs(NamedTuple):
         return self.references[index % len(self.references)]
 
 
-def pairs_of(
-    hypotheses: Any,
-    references: Any,
-    *,
-    mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    eos: Hashable = None,
-    keep_eos: bool = False,
-    reference_mask: Tensor | None = None,
-) -> Pairs:
+def pairs_of(hypotheses: Any, references: Any, **counting: Unpack[Counting]) -> Pairs:
     """Return hypotheses and references as strings or lists of tokens, without what does not count.
 
     The keywords are those of every reward: of ids, `mask` or `lengths` (`reference_mask` of
     references that are ids) say what counts; of ids and lists of tokens only what comes before the
-    first `eos` does, that token included with `keep_eos`.
+    first `eos` does, that token included with `keep_eos`. Of references `[B, R, T]` those in which
+    the mask counts nothing are left out. Lists of strings may be pieces of a text: their references
+    may be strings.
 
     Raises:
         ValueError: for a batch of another size, an item without references, or keywords that do
             not fit.
-        TypeError: for anything that is no list of sequences.
+        TypeError: for anything that is no list of sequences of one kind; for another keyword.
 
     Example:
         >>> pairs_of(torch.tensor([[5, 6, 2, 7]]), [[5, 6]], eos=2)
         Pairs(hypotheses=[[5, 6]], references=[[[5, 6]]], shape=(1,))
     """
-    if keep_eos and eos is None:
-        raise ValueError("keep_eos must be False without eos, got True")
+    _check_keywords(counting)
     hypotheses, references = tensor_of(hypotheses), tensor_of(references)
+    strings = is_text(hypotheses)
+    other_tokens: dict[Hashable, int] = {}
+    _eos(counting, strings, other_tokens)
+    if isinstance(hypotheses, Tensor) and other_tokens:
+        raise ValueError(
+            f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
+        )
     if isinstance(hypotheses, Tensor):
         shape = tuple(hypotheses.shape[:-1])
-        counts = mask_of(hypotheses, {"mask": mask, "lengths": lengths})
-        rows = _rows("hypotheses", "mask", hypotheses, counts)
+        rows = _rows(*flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting)))
     else:
-        for name, value in (("mask", mask), ("lengths", lengths)):
-            if value is not None:
+        for name in ("mask", "lengths"):
+            if counting.get(name) is not None:
                 raise ValueError(f"{name} must be None where hypotheses are no tensor, got a value")
-        rows = _items("hypotheses", hypotheses)
+        items = listed("hypotheses", hypotheses, "a list of sequences")
+        rows = [_item(f"hypotheses[{i}]", item, strings, strings) for i, item in enumerate(items)]
         shape = (len(rows),)
-    groups = _groups(references, are_strings(rows), reference_mask)
+    mask = counting.get("reference_mask")
+    if isinstance(references, Tensor) and not strings:
+        groups = _groups_of_ids(references, mask)
+    elif mask is not None:
+        raise ValueError("reference_mask must be None where references are no tensor, got a value")
+    else:
+        pieces = not isinstance(hypotheses, Tensor) and all(map(_all_strings, rows))
+        items = listed("references", references, "a list, one item per hypothesis")
+        groups = [_group(f"references[{i}]", item, strings, pieces) for i, item in enumerate(items)]
     if len(groups) != shape[-1]:
         raise ValueError(
             f"references must have {shape[-1]} items, one per hypothesis, got {len(groups)}"
         )
-    if eos is not None:
+    if (eos := counting.get("eos")) is not None:
+        keep_eos = bool(counting.get("keep_eos"))
         rows = [_until(row, eos, keep_eos) for row in rows]
         groups = [[_until(row, eos, keep_eos) for row in group] for group in groups]
     return Pairs(rows, groups, shape)
 
 
-def are_strings(items: Sequence[Any]) -> bool:
-    """Return whether a batch is one of strings, which its first item says."""
-    return len(items) > 0 and isinstance(items[0], str)
+def listed(name: str, items: Any, expected: str) -> list[Any]:
+    """Return a list, of whatever is one or can become one: no string, bytes, set or dictionary.
+
+    Raises:
+        TypeError: that `name` must be what is expected.
+    """
+    made = items.tolist() if hasattr(items, "tolist") else items
+    if isinstance(made, Sequence) and not isinstance(made, str | bytes | bytearray):
+        return list(made)
+    raise TypeError(f"{name} must be {expected}, got {items!r:.80}")
 
 
-def holds_several(item: Any, strings: bool) -> bool:
-    """Return whether an item of `references` is a list of references rather than one."""
-    if isinstance(item, Tensor | np.ndarray):
-        return item.ndim == 2
-    if isinstance(item, str) or not isinstance(item, Sequence):
-        return False
-    first = item[0] if len(item) else None
-    return strings or isinstance(first, list | tuple) or _is_row(first)
-
-
-def _is_row(value: Any) -> bool:
-    return isinstance(value, Tensor | np.ndarray) and value.ndim > 0
-
-
-def _rows(name: str, mask_name: str, ids: Tensor, mask: Tensor | None) -> list[Item]:
+def _rows(ids: Any, mask: Any) -> list[Item]:
     """Return padded ids as lists of those that the mask keeps."""
-    flat, kept = flat_ids(name, mask_name, ids, mask)
-    if kept is None:
-        return list(flat.tolist())
-    return [row[keep].tolist() for row, keep in zip(flat, kept, strict=True)]
+    if mask is None:
+        return list(ids.tolist())
+    return [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
 
 
 def _until(row: Item, eos: Hashable, keep_eos: bool) -> Item:
     if isinstance(row, str):
-        raise ValueError(f"eos must be None where hypotheses are strings, got {eos!r}")
+        raise ValueError(f"eos must be None where references are strings, got {eos!r}")
     return row[: row.index(eos) + keep_eos] if eos in row else row
 
 
-def _items(name: str, sequences: Any) -> list[Item]:
-    if isinstance(sequences, str) or not isinstance(sequences, Sequence | np.ndarray | Tensor):
-        raise TypeError(f"{name} must be a list of sequences, got {sequences!r:.80}")
-    return [_item(f"{name}[{i}]", sequence) for i, sequence in enumerate(sequences)]
+def _all_strings(row: Item) -> bool:
+    return all(isinstance(token, str) for token in row)
 
 
-def _item(name: str, sequence: Any) -> Item:
-    if isinstance(sequence, str):
-        return sequence
-    if _is_row(sequence):
-        return list(sequence.tolist())
-    if not isinstance(sequence, Sequence):
-        raise TypeError(f"{name} must be a string or a list of tokens, got {sequence!r:.80}")
-    return list(sequence)
+def _item(name: str, item: Any, strings: bool, text: bool) -> Item:
+    """Return one sequence: a string where the batch is of strings, or where text may be one."""
+    if text and isinstance(item, str):
+        return item
+    if strings:
+        raise TypeError(f"{name} must be a string, got {item!r:.80}")
+    return _tokens(name, listed(name, item, "a list of tokens"))
 
 
-def _groups(references: Any, strings: bool, mask: Tensor | None) -> list[list[Item]]:
-    """Return the references of each item, always as a list of them."""
-    if isinstance(references, Tensor):
-        rows = _rows("references", "reference_mask", references, mask)
-        several = references.shape[1] if references.dim() == 3 else 1
-        return [rows[i : i + several] for i in range(0, len(rows), several)]
-    if mask is not None:
-        raise ValueError("reference_mask must be None where references are no tensor, got a value")
-    if isinstance(references, str) or not isinstance(references, Sequence):
-        raise TypeError(
-            f"references must be a list, one item per hypothesis, got {references!r:.80}"
+def _tokens(name: str, tokens: list[Any]) -> Item:
+    try:
+        hash(tuple(tokens))
+    except TypeError:
+        raise TypeError(f"{name} must be hashable tokens, got {tokens!r:.80}") from None
+    return tokens
+
+
+def _group(name: str, item: Any, strings: bool, text: bool) -> list[Item]:
+    """Return the references of one item, which are several or one."""
+    if text and isinstance(item, str):
+        return [item]
+    expected = "a string or a list of strings" if strings else "a list of tokens"
+    members = listed(name, item, expected)
+    first = members[0] if members else None
+    if not strings and not isinstance(first, list | tuple) and not getattr(first, "ndim", 0) > 0:
+        return [_tokens(name, members)]
+    if not members:
+        raise ValueError(f"{name} must hold at least one reference, got an empty list")
+    return [_item(f"{name}[{j}]", member, strings, text) for j, member in enumerate(members)]
+
+
+def _groups_of_ids(references: Tensor, mask: Tensor | None) -> list[list[Item]]:
+    if references.dim() not in (2, 3):
+        raise ValueError(
+            "references must be integer ids of shape [B, T] or, several each, [B, R, T], "
+            f"got {tuple(references.shape)}"
         )
-    groups = []
-    for i, item in enumerate(references):
-        name = f"references[{i}]"
-        if not holds_several(item, strings):
-            groups.append([_item(name, item)])
-        elif len(item):
-            groups.append(_items(name, item))
-        else:
-            raise ValueError(f"{name} must hold at least one reference, got an empty list")
+    several = references.shape[1] if references.dim() == 3 else 1
+    if several == 0:
+        raise ValueError("references must be at least one each, got [B, 0, T]")
+    ids, kept = flat_ids("references", "reference_mask", references, mask)
+    rows = _rows(ids, kept)
+    groups = [rows[i : i + several] for i in range(0, len(rows), several)]
+    if kept is None or references.dim() == 2:
+        return groups
+    # Where the mask counts nothing there is no reference: such rows pad their number.
+    groups = [[row for row in group if row] for group in groups]
+    if [] in groups:
+        raise ValueError(
+            f"reference_mask must leave each item a reference, got none for item {groups.index([])}"
+        )
     return groups

@@ -99,7 +99,8 @@ def per_sample(
             processes, started by the first call (each imports f's module and torch: some seconds)
             and kept until `close`. f must be a function of a module, and the work of a script that
             is run must be under `if __name__ == "__main__":`. Samples are sent in chunks. When a
-            process is lost, its chunk is scored again, but for the sample that is to blame.
+            process is lost, its chunk is scored again, but for the sample that is to blame, or for
+            all of it if a second process is lost before any. Calls from several threads take turns.
         timeout: seconds for one sample; needs processes. A process that takes longer is killed.
         on_error: "raise" raises `FailedSamples`, which names each failing sample and holds the
             scores of the others. "nan" lets them score NaN, with a warning the first time;
@@ -112,7 +113,7 @@ def per_sample(
         ValueError: for settings out of range; from the call, for `per_prefix` and what `pairs_of`
             refuses.
         TypeError: for an f, or samples, that cannot be pickled, where there are processes.
-        RuntimeError: from the call, where processes cannot start.
+        RuntimeError: from the call, where processes cannot start, as in a program read from stdin.
         FailedSamples: a RuntimeError, as above.
 
     Example:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pgest.rewards.sequences import Counting
+from pgest.rewards.sequences import Counting, tensor_of
 
 # Keywords that say what counts; `pairs_of` applies them.
 COUNTING = tuple(Counting.__annotations__)
@@ -57,6 +57,7 @@ def name_of(reward: object) -> str:
 
 def batch_shape(hypotheses: Any) -> tuple[int, ...]:
     """Return the shape of the scores of these hypotheses."""
+    hypotheses = tensor_of(hypotheses)
     if isinstance(hypotheses, Tensor):
         return tuple(hypotheses.shape[:-1])
     return (len(hypotheses),)

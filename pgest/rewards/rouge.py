@@ -109,27 +109,27 @@ def _read(hypotheses: Hypotheses, references: References, stem: bool, counting: 
         if stem:
             raise ValueError("stem must be False where hypotheses are no strings, got True")
         return read(hypotheses, references, counting)
-    return read(hypotheses, references, counting, string=Unit.words, prepare=words(bool(stem)))
+    if stem:
+        return read(hypotheses, references, counting, string=Unit.words, prepare=stemmed)
+    return read(hypotheses, references, counting, string=Unit.latin_words, prepare=str.lower)
 
 
-@lru_cache(maxsize=2)
-def words(stem: bool) -> Callable[[str], str]:
-    """A function from a string to rouge-score's words with spaces between."""
-    if not stem:
-        return _plain_words
+def stemmed(sentence: str) -> str:
+    """Return rouge-score's words of a sentence, stemmed, with spaces between.
+
+    Example:
+        >>> stemmed("Running dogs, 2 cats!")
+        'run dog 2 cat'
+    """
+    words = re.findall("[a-z0-9]+", sentence.lower())
+    return " ".join(_stem()(word) if len(word) > 3 else word for word in words)
+
+
+@lru_cache(maxsize=1)
+def _stem() -> Callable[[str], str]:
+    """Porter's stemmer, which remembers words."""
     try:
         from nltk.stem.porter import PorterStemmer
     except ImportError as error:
         raise ImportError("stem=True needs NLTK: pip install nltk") from error
-    stemmed = lru_cache(maxsize=2**16)(PorterStemmer().stem)
-
-    def split(sentence: str) -> str:
-        return " ".join(
-            stemmed(word) if len(word) > 3 else word for word in _plain_words(sentence).split()
-        )
-
-    return split
-
-
-def _plain_words(sentence: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", sentence.lower())
+    return lru_cache(maxsize=2**16)(PorterStemmer().stem)

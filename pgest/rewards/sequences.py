@@ -78,7 +78,6 @@ def read(
     *,
     string: Any = Unit.characters,
     prepare: Callable[[str], str] | None = None,
-    vocabulary: dict[Hashable, int] | None = None,
 ) -> Pairs:
     """Encode a batch and check that its parts belong together.
 
@@ -87,14 +86,14 @@ def read(
     _check_keywords(counting)
     if isinstance(hypotheses, str):
         raise TypeError(f"hypotheses must be a list of sequences, got the string {hypotheses!r}")
-    vocabulary = {} if vocabulary is None else vocabulary
+    vocabulary = text.Vocabulary()
     hypotheses, references = tensor_of(hypotheses), tensor_of(references)
     words = is_text(hypotheses)
     unit = string if words else Unit.tokens
     if words and prepare is not None:
         hypotheses, references = _each(prepare, hypotheses), _each(prepare, references)
     eos = _eos(counting, words, vocabulary)
-    if isinstance(hypotheses, Tensor) and eos[0] is not None and vocabulary:
+    if isinstance(hypotheses, Tensor) and eos[0] is not None and len(vocabulary):
         raise ValueError(
             f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
         )
@@ -139,7 +138,7 @@ def counted_of(hypotheses: Any, options: Mapping[str, Any]) -> Tensor | None:
     known = Counting.__annotations__
     counting: Any = {name: value for name, value in options.items() if name in known}
     ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
-    counted = torch.from_numpy(_counted(ids, mask, *_eos(counting, False, {})))
+    counted = torch.from_numpy(_counted(ids, mask, *_eos(counting, False, text.Vocabulary())))
     return counted.reshape(hypotheses.shape)
 
 
@@ -175,9 +174,7 @@ def _each(prepare: Callable[[str], str], items: Any) -> Any:
     return [prepared(item) for item in items]
 
 
-def _eos(
-    counting: Counting, words: bool, vocabulary: dict[Hashable, int]
-) -> tuple[int | None, bool]:
+def _eos(counting: Counting, words: bool, vocabulary: Any) -> tuple[int | None, bool]:
     """The EOS as it is encoded, and whether it counts."""
     eos, keep = counting.get("eos"), bool(counting.get("keep_eos", False))
     if eos is None:
@@ -244,7 +241,7 @@ def _references(
     references: References,
     unit: Any,
     eos: tuple[int | None, bool],
-    vocabulary: dict[Hashable, int],
+    vocabulary: Any,
     counting: Counting,
 ) -> tuple[Any, np.ndarray]:
     """The references of all items end to end, and where those of each begin."""

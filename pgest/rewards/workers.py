@@ -8,8 +8,11 @@ and since when.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
+import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -66,6 +69,7 @@ def pickled(name: str, value: Any) -> bytes:
 class Workers:
     """At most `processes` processes, started when needed, that apply `f` to samples.
 
+    Calls take turns: a process has one owner at a time.
     `timeout`, in seconds, bounds one sample; None waits for ever.
     """
 
@@ -74,6 +78,7 @@ class Workers:
         self._processes = processes
         self._timeout = inf if timeout is None else timeout
         self._workers: list[_Worker] = []
+        self._turn = threading.RLock()
 
     def run(self, samples: Sequence[tuple[Any, ...]]) -> list[Outcome]:
         """Return what became of each sample, in their order.
@@ -82,38 +87,36 @@ class Workers:
             RuntimeError: where processes cannot start, or cannot load `f`.
             TypeError: for samples that cannot be pickled.
         """
-        size = min(LARGEST_CHUNK, ceil(len(samples) / (4 * self._processes)))
-        numbers = list(range(len(samples)))
-        queue = deque(numbers[i : i + size] for i in range(0, len(samples), size or 1))
-        outcomes: dict[int, Outcome] = {}
-        try:
-            while len(outcomes) < len(samples):
-                self._hand_out(queue, samples)
-                for worker in self._wait():
-                    outcomes.update(worker.receive())
-                    if worker.lost:
-                        self._bury(worker, queue, outcomes)
-        except BaseException:  # Ctrl-C above all: what still runs belongs to nobody
-            self.close()
-            raise
-        return [outcomes[i] for i in numbers]
+        jobs = _Jobs(samples, ceil(len(samples) / (4 * self._processes)))
+        with self._turn:
+            try:
+                while len(jobs.outcomes) < len(samples):
+                    self._hand_out(jobs)
+                    for worker in self._wait():
+                        jobs.outcomes.update(worker.receive())
+                        if worker.lost:
+                            self._bury(worker, jobs)
+            except BaseException:  # Ctrl-C above all: what still runs belongs to nobody
+                self.close()
+                raise
+        return [jobs.outcomes[i] for i in range(len(samples))]
 
     def close(self) -> None:
-        """End the processes, whatever they are doing."""
-        for worker in self._workers:
-            worker.kill()
-        self._workers.clear()
+        """End the processes, after the calls of other threads."""
+        with self._turn:
+            for worker in self._workers:
+                worker.kill()
+            self._workers.clear()
 
-    def _hand_out(self, queue: deque[list[int]], samples: Sequence[tuple[Any, ...]]) -> None:
+    def _hand_out(self, jobs: _Jobs) -> None:
         """Give each idle process a chunk, starting what is missing first, all of it at once."""
         idle = [worker for worker in self._workers if not worker.chunk]
-        wanted = min(self._processes - len(self._workers), len(queue) - len(idle))
+        wanted = min(self._processes - len(self._workers), len(jobs.queue) - len(idle))
         started = [_Worker(self._f) for _ in range(wanted)]
         self._workers += started
-        for worker, _ in zip([*idle, *started], range(len(queue)), strict=False):
-            chunk = queue.popleft()
-            payload = pickled("hypotheses and references", [samples[i] for i in chunk])
-            worker.give(chunk, payload)
+        for worker, _ in zip([*idle, *started], range(len(jobs.queue)), strict=False):
+            chunk = jobs.queue.popleft()
+            worker.give(chunk, [jobs.packed(i) for i in chunk])
 
     def _wait(self) -> list[_Worker]:
         """Return the busy processes that answer, that have died, or that took too long."""
@@ -127,20 +130,46 @@ class Workers:
         late = [w for w in busy if w not in found and w.stop_if_late(self._timeout)]
         return [*found, *late]
 
-    def _bury(self, worker: _Worker, queue: deque[list[int]], outcomes: dict[int, Outcome]) -> None:
-        """Blame the sample that a lost process was at, and queue the rest of its chunk again."""
+    def _bury(self, worker: _Worker, jobs: _Jobs) -> None:
+        """Take what a process leaves undone, and its place in the pool."""
         self._workers.remove(worker)
         worker.kill()
         if not worker.loaded:
             raise RuntimeError(
-                f"a process for per_sample could not start: {worker.fate}. It imports the script "
-                "that is run once more, whose own work must be under `if __name__ == '__main__':`"
+                f"a process for per_sample could not start: {worker.fate}. {_why_no_start()}"
             )
-        chunk = worker.chunk
-        if chunk and worker.position != IDLE:
-            outcomes[chunk.pop(worker.position)] = Failure(worker.fate)
-        if chunk:
-            queue.appendleft(chunk)
+        jobs.take_back(worker.chunk, worker.position, worker.fate)
+
+
+class _Jobs:
+    """The samples of one call: chunks of their numbers in a queue, and what became of each."""
+
+    def __init__(self, samples: Sequence[tuple[Any, ...]], size: int) -> None:
+        self._samples = samples
+        numbers = list(range(len(samples)))
+        size = max(1, min(LARGEST_CHUNK, size))
+        self.queue = deque(numbers[i : i + size] for i in range(0, len(samples), size))
+        self.outcomes: dict[int, Outcome] = {}
+        self._unbegun: set[tuple[int, ...]] = set()
+
+    def packed(self, number: int) -> bytes:
+        """Return a sample for another process; each by itself, so that each fails by itself."""
+        return pickled("hypotheses and references", self._samples[number])
+
+    def take_back(self, chunk: list[int], position: int, fate: str) -> None:
+        """Blame the sample that a lost process was at, and queue the rest of its chunk again.
+
+        A process may be lost between chunks, by no fault of the next. Not twice before the same.
+        """
+        blamed: list[int] = []
+        if position != IDLE:
+            blamed = chunk[position : position + 1]
+        elif tuple(chunk) in self._unbegun:
+            blamed = chunk
+        self._unbegun.add(tuple(chunk))
+        self.outcomes.update(dict.fromkeys(blamed, Failure(fate)))
+        if left := [i for i in chunk if i not in blamed]:
+            self.queue.appendleft(left)
 
 
 class _Worker:
@@ -167,11 +196,11 @@ class _Worker:
         """When the sample that it is at began, by the monotonic clock; infinity for none."""
         return float(self._shared[1])
 
-    def give(self, chunk: list[int], payload: bytes) -> None:
+    def give(self, chunk: list[int], samples: list[bytes]) -> None:
         """Send samples to a process without any."""
         self.chunk = chunk
         with contextlib.suppress(OSError):  # it has died, which `receive` finds
-            self._ours.send_bytes(payload)
+            self._ours.send(samples)
 
     def receive(self) -> dict[int, Outcome]:
         """Return the outcomes that have come, and notice whether the process is lost."""
@@ -218,6 +247,16 @@ def _ending(code: int | None) -> str:
     return f"its process ended with exit code {code}"
 
 
+def _why_no_start() -> str:
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    if program is not None and not os.path.exists(program):  # as of `python - < program.py`
+        return f"It imports the program that is run, and {program} is no file: save it as one"
+    return (
+        "It imports the script that is run once more, whose own work must be under "
+        "`if __name__ == '__main__':`"
+    )
+
+
 def _serve(pipe: connection.Connection[Any, Any], f: bytes, shared: Any) -> None:
     """Score chunks until the owner is gone. Says [] once it is ready, then one answer a chunk."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this one
@@ -226,14 +265,22 @@ def _serve(pipe: connection.Connection[Any, Any], f: bytes, shared: Any) -> None
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
         return
+
+    def score(sample: bytes) -> Any:
+        try:
+            arguments = pickle.loads(sample)
+        except Exception as error:
+            came = f"{type(error).__name__}: {error}"
+            raise TypeError(f"it cannot be loaded in another process: {came}") from error
+        return function(*arguments)
+
     try:
         pipe.send([])
         while True:
-            samples = pickle.loads(pipe.recv_bytes())
             outcomes = []
-            for position, sample in enumerate(samples):
+            for position, sample in enumerate(pipe.recv()):
                 shared[1], shared[0] = time.monotonic(), position
-                outcomes.append(attempt(function, sample))
+                outcomes.append(attempt(score, (sample,)))
             shared[1], shared[0] = inf, IDLE
             pipe.send(outcomes)
     except (EOFError, BrokenPipeError):

@@ -6,6 +6,7 @@ The same names and arguments.
 from pgest.rewards.libraries.encoding import (
     Sequences,
     Unit,
+    Vocabulary,
     cut,
     encode,
     encode_groups,
@@ -30,6 +31,7 @@ __all__ = [
     "Bleu",
     "Sequences",
     "Unit",
+    "Vocabulary",
     "bleu",
     "bleu_scores",
     "bleu_statistics",

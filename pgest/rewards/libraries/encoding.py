@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import operator
+import re
 import string as characters
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -21,6 +22,11 @@ class Unit(enum.Enum):
     visible = 2
     words = 3
     chrf_words = 4
+    latin_words = 5
+
+
+class Vocabulary(dict[Hashable, int]):
+    """Numbers for tokens that are none themselves."""
 
 
 class Sequences:
@@ -48,7 +54,7 @@ class Sequences:
         return max(map(len, self.rows), default=0)
 
 
-def encode(name: str, items: Any, unit: Unit, vocabulary: dict[Hashable, int]) -> Sequences:
+def encode(name: str, items: Any, unit: Unit, vocabulary: Vocabulary) -> Sequences:
     """One sequence for each item."""
     found = (
         _sequence(f"{name}[{i}]", x, unit, vocabulary) for i, x in enumerate(_list(name, items))
@@ -57,7 +63,7 @@ def encode(name: str, items: Any, unit: Unit, vocabulary: dict[Hashable, int]) -
 
 
 def encode_groups(
-    name: str, items: Any, unit: Unit, vocabulary: dict[Hashable, int]
+    name: str, items: Any, unit: Unit, vocabulary: Vocabulary
 ) -> tuple[Sequences, np.ndarray]:
     """The sequences of all items, each one or a list of them, and where those of each begin."""
     rows: list[list[int]] = []
@@ -108,7 +114,7 @@ def _list(name: str, item: Any, expected: str = "a list") -> list[Any]:
     raise TypeError(f"{name} must be {expected}, got {repr(item)[:80]}")
 
 
-def _group(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int]) -> list[list[int]]:
+def _group(name: str, item: Any, unit: Unit, vocabulary: Vocabulary) -> list[list[int]]:
     if unit is not Unit.tokens and isinstance(item, str):
         return [_sequence(name, item, unit, vocabulary)]
     tokens = unit is Unit.tokens
@@ -120,7 +126,7 @@ def _group(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int]) ->
     return [_sequence(f"{name}[{j}]", x, unit, vocabulary) for j, x in enumerate(members)]
 
 
-def _sequence(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int]) -> list[int]:
+def _sequence(name: str, item: Any, unit: Unit, vocabulary: Vocabulary) -> list[int]:
     if unit is Unit.tokens:
         return [_token(name, token, vocabulary) for token in _list(name, item, "a list of tokens")]
     if not isinstance(item, str):
@@ -129,13 +135,13 @@ def _sequence(name: str, item: Any, unit: Unit, vocabulary: dict[Hashable, int])
         return [ord(c) for c in item]
     if unit is Unit.visible:
         return [ord(c) for c in item if not c.isspace()]
-    words = item.split()
+    words = re.findall("[a-z0-9]+", item) if unit is Unit.latin_words else item.split()
     if unit is Unit.chrf_words:
         words = [part for word in words for part in _without_punctuation(word)]
     return [_token(name, word, vocabulary) for word in words]
 
 
-def _token(name: str, token: Any, vocabulary: dict[Hashable, int]) -> int:
+def _token(name: str, token: Any, vocabulary: Vocabulary) -> int:
     if not isinstance(token, str):
         whole = hasattr(token, "is_integer") and token.is_integer()
         if whole or hasattr(token, "__index__"):

@@ -45,6 +45,7 @@ bench: env
 	$(BIN)/python -m benchmarks.relaxed
 	$(BIN)/python -m benchmarks.bits
 	$(BIN)/python -m benchmarks.kl
+	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.estimators
 
 lint: env

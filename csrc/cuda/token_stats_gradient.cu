@@ -7,8 +7,12 @@ namespace pgest {
 namespace cuda {
 namespace {
 
+// The small teams need a few more registers.
 template <class T, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kResident<T, kLanes>)
+constexpr int kGradientBlocks = kLanes == kWholeBlock ? kResident<T, kLanes> : kSmallBlocks<T, kLanes>;
+
+template <class T, int kLanes>
+__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads, kGradientBlocks<T, kLanes>)
     gradient_kernel(const __grid_constant__ TokenStatsGradient args) {
   using Team = TeamOf<kLanes>;
   for_rows<Team>(args.forward.in.num_rows, [&](int64_t r) {
@@ -40,12 +44,15 @@ const char* one_after_the_other(const TokenStatsGradient& args, void* stream) {
 using namespace cuda;
 
 // A kernel for both directions adds up in the order of each alone, so that the bits are the same. Where
-// theirs have different teams or read different rows there is none, but two launches.
+// theirs have different teams or read different rows there is none, but two launches; nor are there large
+// kernels for short rows, and for float64, which compilers would spend minutes on.
 const char* token_stats_gradient_cuda(const TokenStatsGradient& args, void* stream) {
   const auto& [forward, backward] = args;
+  const TokenStatsInput& in = forward.in;
   if (forward.plain() && backward.plain() && !backward.grad_temperature) return plain(args, stream);
-  const bool full = !forward.plain() && !backward.plain() && forward.compared() == backward.compared();
-  return full ? token_stats_full_gradient_cuda(args, stream) : one_after_the_other(args, stream);
+  const bool alike = !forward.plain() && !backward.plain() && forward.compared() == backward.compared();
+  const bool large = lanes_for(in.rows.vocab) == kWholeBlock && in.dtype != DType::f64;
+  return alike && large ? token_stats_full_gradient_cuda(args, stream) : one_after_the_other(args, stream);
 }
 
 }  // namespace pgest

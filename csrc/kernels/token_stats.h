@@ -87,6 +87,6 @@ const char* token_stats_backward_cuda(const TokenStatsBackward& args, void* stre
 const char* token_stats_full_forward_cuda(const TokenStatsForward& args, void* stream);
 const char* token_stats_full_backward_cuda(const TokenStatsBackward& args, void* stream);
 const char* token_stats_gradient_cuda(const TokenStatsGradient& args, void* stream);
-const char* token_stats_full_gradient_cuda(const TokenStatsGradient& args, void* stream);
+const char* token_stats_full_gradient_cuda(const TokenStatsGradient& args, void* stream);  // of blocks, not f64
 
 }  // namespace pgest

@@ -9,7 +9,7 @@ namespace pgest {
 namespace {
 
 template <class T>
-PGEST_CLONES void scale(const Scale& args, int64_t begin, int64_t end) {
+PGEST_CLONES void scale_rows(const Scale& args, int64_t begin, int64_t end) {
   using A = typename Accumulate<T>::type;
   const A by = *static_cast<const A*>(args.by);
   if (by == 1) return;
@@ -31,10 +31,10 @@ PGEST_CLONES void scale(const Scale& args, int64_t begin, int64_t end) {
 
 Refusal scale_cpu(const Scale& args, int64_t begin, int64_t end) {
   switch (args.dtype) {
-    case DType::f64: scale<double>(args, begin, end); break;
-    case DType::f32: scale<float>(args, begin, end); break;
-    case DType::bf16: scale<BFloat16>(args, begin, end); break;
-    case DType::f16: scale<Half>(args, begin, end); break;
+    case DType::f64: scale_rows<double>(args, begin, end); break;
+    case DType::f32: scale_rows<float>(args, begin, end); break;
+    case DType::bf16: scale_rows<BFloat16>(args, begin, end); break;
+    case DType::f16: scale_rows<Half>(args, begin, end); break;
   }
   return {};
 }

@@ -26,13 +26,14 @@ demo: env
 test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
-# The CPU kernels know no torch, so they run alone under sanitizers. No clones: the loader would pick
+# The CPU kernels and the metrics know no torch, so they run alone under sanitizers. No clones: the loader would pick
 # them before the sanitizers are there.
-build/fuzz: $(shell find csrc/cpu csrc/kernels tests/fuzz -type f) $(wildcard csrc/*.h)
+FUZZED_TEXT := $(addprefix csrc/text/,bleu.cpp chrf.cpp overlap.cpp) # the rest is for Python
+build/fuzz: $(shell find csrc/cpu csrc/kernels csrc/text tests/fuzz -type f) $(wildcard csrc/*.h)
 	@mkdir -p build
 	$(CXX) -std=c++20 -O1 -g -march=native -DPGEST_NO_CLONES -fopenmp-simd -fno-math-errno \
 	  -fno-trapping-math -ffp-contract=fast -Wall -Wextra -fsanitize=address,undefined \
-	  -fno-sanitize-recover=all tests/fuzz/*.cpp csrc/cpu/*.cpp -o $@
+	  -fno-sanitize-recover=all -pthread tests/fuzz/*.cpp csrc/cpu/*.cpp $(FUZZED_TEXT) -o $@
 
 fuzz: build/fuzz
 	build/fuzz $(FUZZ_SECONDS)
@@ -64,7 +65,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo 'pgest needs Python 3.10 or later; name one with: make PYTHON=python3.12' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) torch numpy setuptools wheel ninja
+	$(PIP) torch numpy setuptools wheel ninja pybind11
 	PGEST_BUILD=0 $(PIP) --no-build-isolation --editable '.[text,tasks,bench,examples,dev]'
 	@touch $@
 

@@ -1,8 +1,9 @@
-"""Builds the extension `pgest._C`; everything else is declared in pyproject.toml.
+"""Builds the extensions `pgest._C` and `pgest._text`; all else is declared in pyproject.toml.
 
-PGEST_BUILD=0, or no C++ compiler, installs without it: the ops then run on their definition in
-plain PyTorch. PGEST_BUILD=1 makes a missing compiler an error. PGEST_CUDA=1 or 0 builds with or
-without CUDA kernels; left out, they are built where torch and an nvcc are there for them.
+PGEST_BUILD=0, or no C++ compiler, installs without them: the ops then run on their definition in
+plain PyTorch, and rewards on the Python libraries they equal. PGEST_BUILD=1 makes a missing
+compiler an error. PGEST_CUDA=1 or 0 builds with or without CUDA kernels; left out, they are built
+where torch and an nvcc are there for them.
 """
 
 import os
@@ -64,11 +65,34 @@ def cuda() -> str:
     return "1"
 
 
+def pybind11_headers() -> str:
+    """Those of the package where it is installed, else those that come with torch."""
+    try:
+        import pybind11
+    except ImportError:
+        return str(Path(torch.__file__).parent / "include")
+    return pybind11.get_include()
+
+
+def text() -> Extension:
+    """The metrics of text: no torch; to the bit what Python computes, so no fused multiply-add."""
+    root = Path("csrc/text")
+    flags = ["-O3", "-std=c++20", "-fvisibility=hidden", "-g0", "-ffp-contract=off", "-pthread"]
+    return Extension(
+        "pgest._text",
+        sorted(str(p) for p in root.glob("*.cpp")),
+        depends=sorted(str(p) for p in root.glob("*.h")),
+        include_dirs=[pybind11_headers()],
+        language="c++",
+        extra_compile_args={"cxx": flags},
+    )
+
+
 def extension() -> Extension:
     """One shared object for every device, against no CUDA library of torch's."""
     root, kind = Path("csrc"), cuda()
-    sources = sorted(str(p) for p in root.rglob("*.cpp"))
-    headers = sorted(str(p) for p in root.rglob("*.h"))
+    sources = sorted(str(p) for p in root.rglob("*.cpp") if p.parent.name != "text")
+    headers = sorted(str(p) for p in root.rglob("*.h") if p.parent.name != "text")
     # Kernels in several instruction sets: with debug information the binary is five times as large.
     flags = ["-O3", "-std=c++20", "-fvisibility=hidden", "-g0"]
     if platform.system() != "Windows":
@@ -118,9 +142,8 @@ def wanted() -> bool:
 
 if wanted():
     setup(
-        ext_modules=[extension()],
+        ext_modules=[extension(), *([] if cuda() == "emulate" else [text()])],
         cmdclass={"build_ext": BuildExtension},
-        options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )
 else:
     setup()

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 
 import pgest
+from pgest.rewards import backend as rewards_backend
+from pgest.rewards.backend import load_error
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -53,6 +55,14 @@ def engine(info: Mapping[str, Any]) -> Iterator[Finding]:
     if info["isa"]:
         yield Finding("instructions", str(info["isa"]))
     yield Finding("threads", str(info["threads"]))
+
+
+def text(backend: str, error: str | None) -> Finding:
+    """What scores text, from `pgest.rewards.backend()`."""
+    if backend == "native":
+        return Finding("rewards", "native")
+    advice = "for the compiled metrics, in the source tree: pip install --no-build-isolation ."
+    return Finding("rewards", f"{backend} ({error})", advice)
 
 
 def cuda(built: bool, devices: int) -> Finding:
@@ -101,6 +111,7 @@ def findings() -> Iterator[Finding]:
     yield Finding("numpy", np.__version__)
     yield compiler()
     yield from engine(info)
+    yield text(rewards_backend(), load_error)
     yield cuda(info["cuda"], torch.cuda.device_count())
     if HUGE_PAGES.exists():
         yield huge_pages(HUGE_PAGES.read_text(encoding="utf-8"))

@@ -106,6 +106,8 @@ def test_columns_are_aligned_and_advice_follows_its_line() -> None:
     [
         (next(doctor.engine(NATIVE)), "native", ""),
         (next(doctor.engine(FALLBACK)), "reference (no _C)", "pip install --no-build-isolation"),
+        (doctor.text("native", None), "native", ""),
+        (doctor.text("libraries", "no _text"), "libraries (no _text)", "pip install --no-build"),
         (doctor.cuda(False, 0), "not built in; torch sees no GPU", ""),
         (doctor.cuda(True, 1), "built in; torch sees 1 GPU", ""),
         (doctor.cuda(False, 2), "not built in; torch sees 2 GPU", "PGEST_CUDA=1"),

@@ -35,11 +35,13 @@ FILES = (
 LEFT_OUT = (
     # Sums without fused multiply-add round a little more than what "closer" compares with.
     "closer and linear",
-    # Minutes for what other tests find: many draws of many tokens, rows for gigabytes of views,
-    # and the products of linear ops, which are torch's, several times.
+    # Minutes for what other tests find: many draws of many tokens, rows for gigabytes of views, the
+    # products of linear ops, which are torch's, several times, and how torch has been told of ops.
     "frequencies and 32000",
     "grid and (5000 or 32000)",
+    "no_place_is_preferred",
     "a_view_is_read_in_place",
+    "opcheck",
     "number_of_threads and linear",
 )
 

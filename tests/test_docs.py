@@ -20,6 +20,7 @@ OBJECTIVES = DOCS / "objectives.md"
 TUNING = DOCS / "tuning.md"
 LINEAR = DOCS / "linear.md"
 OPS = DOCS / "ops.md"
+REWARDS = DOCS / "rewards.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
@@ -32,6 +33,13 @@ def test_estimators_prints_what_it_says() -> None:
 def test_objectives_prints_what_it_says() -> None:
     blocks = list(run(OBJECTIVES))
     assert len(blocks) == 2
+    for says, printed in blocks:
+        assert says == printed
+
+
+def test_rewards_prints_what_it_says() -> None:
+    blocks = list(run(REWARDS))
+    assert len(blocks) == 7
     for says, printed in blocks:
         assert says == printed
 

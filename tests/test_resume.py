@@ -22,7 +22,7 @@ from pgest.runs.loop import BEST, CHECKPOINT
 
 for package in ("tqdm", "safetensors", "matplotlib"):
     pytest.importorskip(package)
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "ctrl_c")
 
 SETTINGS = {"steps": 60, "evaluate_every": 20, "weight_decay": 0.1, "entropy_coef": 0.1}
 

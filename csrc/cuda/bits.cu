@@ -170,7 +170,7 @@ __device__ __forceinline__ void bit_gradient(const BitStatsBackward& args, int64
 }
 
 template <class T, class B, int kLanes>
-__global__ void __launch_bounds__(TeamOf<kLanes>::kThreads)
+__global__ void __launch_bounds__(kSmallBlock<kLanes>, kSmallBlocks<T, kLanes>)
     joint_bits_backward_kernel(const BitStatsBackward args) {
   using A = Acc<T>;
   using Team = TeamOf<kLanes>;
@@ -225,7 +225,7 @@ const char* bit_stats_cuda(const BitStatsForward& args, void* stream) {
 
 const char* bit_stats_backward_cuda(const BitStatsBackward& args, void* stream) {
   const BitRows& in = args.in;
-  const Geometry joint = geometry(in.num_rows, in.width, in.dtype);
+  const Geometry joint = cuda::in_small_blocks(geometry(in.num_rows, in.width, in.dtype));
   const Geometry lone = geometry(cuda::bit_blocks(in.num_rows * in.width), kBitBlock, in.dtype);
   return cuda::with_bit_types(in, [&]<class T, class B>() {
     if (!in.joint) return cuda::launch(cuda::lone_bits_backward_kernel<T, B>, lone, args, stream);

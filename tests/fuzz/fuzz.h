@@ -154,5 +154,6 @@ void sample(Random& random);
 void gumbel_softmax(Random& random);
 void straight_through(Random& random);
 void bits_of_rows(Random& random);
+void text_metrics(Random& random);
 
 }  // namespace fuzz

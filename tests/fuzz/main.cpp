@@ -19,6 +19,7 @@ constexpr Target kTargets[] = {
     {"token_stats", token_stats},       {"row_threshold", row_threshold},
     {"sample", sample},                 {"gumbel_softmax", gumbel_softmax},
     {"straight_through", straight_through}, {"bits", bits_of_rows},
+    {"text", text_metrics},
 };
 
 uint64_t current_seed = 0;

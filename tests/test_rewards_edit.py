@@ -1,15 +1,17 @@
 """Edit distances against the textbook recursion, on every kind of input."""
 
 import random
-import sys
 from collections.abc import Sequence
 
+import jiwer
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
+from text_cases import PIECES, pairs, sentences
 
-from pgest.rewards import closest_reference, edit_distance, error_rate
-
-pytest.importorskip("rapidfuzz")
+from pgest.rewards import cer, closest_reference, edit_distance, error_rate, wer
 
 
 def textbook(a: Sequence[object], b: Sequence[object]) -> int:
@@ -75,36 +77,52 @@ def test_empty_batches_keep_their_shape() -> None:
     assert error_rate(torch.zeros(3, 0, 4, dtype=torch.int64), []).shape == (3, 0)
 
 
-def test_bad_input_is_named() -> None:
-    ids = torch.zeros(2, 3, dtype=torch.int64)
-    with pytest.raises(ValueError, match="references must have 2 items, one per hypothesis, got 1"):
-        error_rate(ids, [[[1]]])
-    with pytest.raises(ValueError, match=r"references must hold non-empty lists .* at item 1"):
-        error_rate(ids, [[[1]], []])
-    with pytest.raises(ValueError, match="got 'ab' at item 0"):
-        error_rate(["ab"], ["ab"])
-    with pytest.raises(ValueError, match=r"mask must be bool \(2, 3\) .* got torch.bool \(3,\)"):
-        error_rate(ids, [[[1]], [[1]]], mask=torch.ones(3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="mask must be None"):
-        error_rate(["ab"], [["ab"]], mask=torch.ones(1, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"hypotheses must be .* got torch\.float32"):
-        error_rate(ids.float(), [[[1]], [[1]]])
+@pytest.mark.parametrize("seed", range(4))
+def test_distance_equals_rapidfuzz(seed: int) -> None:
+    """Long ones too, of several words of bits."""
+    batch = list(pairs(seed, 5000))
+    want = [min((Levenshtein.distance(h, r), len(r)) for r in group) for h, group in batch]
+    closest = closest_reference([h for h, _ in batch], [group for _, group in batch])
+    assert list(zip(closest.distance.tolist(), closest.length.tolist(), strict=True)) == want
 
 
-def test_missing_rapidfuzz_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rapidfuzz.distance", None)
-    with pytest.raises(ImportError, match=r'pip install "pgest\[text\]"'):
-        error_rate(["ab"], [["ab"]])
+@settings(max_examples=200, deadline=None)
+@given(
+    h=st.lists(st.integers(0, 2), max_size=10),
+    references=st.lists(st.lists(st.integers(0, 2), max_size=10), min_size=1, max_size=3),
+)
+def test_prefixes_have_the_distance_of_their_own(h: list[int], references: list[list[int]]) -> None:
+    closest = closest_reference([h, []], [references, [[1]]], per_prefix=True)
+    assert closest.distance.shape == (2, len(h))
+    for t in range(len(h)):
+        one = closest_reference([h[: t + 1]], [references])
+        assert closest.distance[0, t] == one.distance
+        assert closest.length[0, t] == one.length
+        assert closest.distance[1, t] == 1
 
 
-def test_tensors_as_sequences_count_by_value() -> None:
-    ids = torch.tensor([[5, 6, 7]])
-    assert error_rate(ids, [[torch.tensor([5, 6, 7])]]).tolist() == [0]
-    assert error_rate([torch.tensor([5, 6])], [[torch.tensor([5, 6])]]).tolist() == [0]
+def test_rates_of_words_and_characters_equal_jiwers() -> None:
+    batch = [(h, r[0]) for h, r in sentences(11, 5000)]
+    # jiwer refuses an empty reference, and splits words at spaces alone.
+    batch = [(h, r) for h, r in batch if r.split() and not set(h + r) & set("\t\n\u00a0\u2028")]
+    assert len(batch) > 1000
+    hypotheses, references = [h for h, _ in batch], [r for _, r in batch]
+    words = wer(hypotheses, references, dtype=torch.float64)
+    assert words.tolist() == [jiwer.wer(r, h) for h, r in batch]
+    characters = cer(hypotheses, references, dtype=torch.float64)
+    assert characters.tolist() == [jiwer.cer(r, h) for h, r in batch]
+    closest = closest_reference([h.split() for h in hypotheses], [r.split() for r in references])
+    corpus = (closest.distance.sum() / closest.length.sum()).item()
+    assert corpus == pytest.approx(jiwer.wer(references, hypotheses))
 
 
-def test_a_missing_level_of_nesting_is_named() -> None:
-    with pytest.raises(TypeError, match="one list of references per hypothesis, got 5"):
-        error_rate([[5, 6]], [[5, 6]])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="hypotheses must be a list of sequences"):
-        error_rate("ab", [["ab"], ["ab"]])
+def test_all_white_space_parts_words() -> None:
+    assert len({piece for piece in PIECES if piece.isspace()}) > 4
+    for space in (" ", "\t", "\n", "\u00a0", "\u2028"):
+        assert wer([f"a{space}b"], ["a b"]).item() == 0
+
+
+def test_words_and_characters_are_of_strings() -> None:
+    for rate in (wer, cer):
+        with pytest.raises(TypeError, match=f"hypotheses of {rate.__name__} must be strings"):
+            rate([[1, 2]], [[1, 2]])

@@ -1,0 +1,283 @@
+"""What every reward takes, read once: hypotheses and references as sequences of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pgest.rewards.backend import text
+
+Tokens = str | Sequence[Hashable] | Tensor | np.ndarray
+Hypotheses = Tensor | np.ndarray | Sequence[Tokens]
+References = Tensor | np.ndarray | Sequence[Tokens | Sequence[Tokens]]
+Unit = text.Unit
+
+
+class Counting(TypedDict, total=False):
+    """Which tokens count: keywords that every reward of this package takes.
+
+    mask: for ids, bool shaped like them, True counts.
+    lengths: for ids, integers [..., B]: how many of the first tokens count, in place of a mask.
+    eos: a token. A hypothesis or a reference ends before its first one.
+    keep_eos: whether that first EOS counts as a token, so that a score sees a missing end.
+    reference_mask: for references that are ids, bool shaped like them, True counts. Of ids
+        [B, R, T] a reference of which nothing counts is none: it pads their number.
+    """
+
+    mask: Tensor | None
+    lengths: Tensor | None
+    eos: Hashable
+    keep_eos: bool
+    reference_mask: Tensor | None
+
+
+class Pairs(NamedTuple):
+    """Hypotheses and the references of each group of them, encoded.
+
+    `shape` is that of the scores. `counted()` [N, T] says how many tokens count up to each
+    position; it is None for lists and strings, in which all do.
+    """
+
+    hypotheses: Any
+    references: Any
+    starts: np.ndarray
+    shape: tuple[int, ...]
+    counted: Callable[[], np.ndarray] | None
+
+    @property
+    def args(self) -> tuple[Any, Any, np.ndarray, int]:
+        """What the metrics take first; threads are PyTorch's."""
+        return self.hypotheses, self.references, self.starts, torch.get_num_threads()
+
+    @property
+    def width(self) -> int:
+        """How many prefixes of each hypothesis there are, the empty one included."""
+        return int(self.hypotheses.longest) + 1
+
+
+def is_ids(hypotheses: Hypotheses) -> bool:
+    """Whether hypotheses are surely no strings: an empty list may have held some."""
+    return not is_text(hypotheses) and (isinstance(hypotheses, Tensor) or len(hypotheses) > 0)
+
+
+def is_text(hypotheses: Hypotheses) -> bool:
+    """Whether hypotheses are strings."""
+    listed = isinstance(hypotheses, Sequence) and not isinstance(hypotheses, str)
+    return listed and any(isinstance(hypothesis, str) for hypothesis in hypotheses)
+
+
+def read(
+    hypotheses: Hypotheses,
+    references: References,
+    counting: Counting,
+    *,
+    string: Any = Unit.characters,
+    prepare: Callable[[str], str] | None = None,
+    vocabulary: dict[Hashable, int] | None = None,
+) -> Pairs:
+    """Encode a batch and check that its parts belong together.
+
+    `string` says what the tokens of strings are, after `prepare`; what is no string is ids.
+    """
+    _check_keywords(counting)
+    if isinstance(hypotheses, str):
+        raise TypeError(f"hypotheses must be a list of sequences, got the string {hypotheses!r}")
+    vocabulary = {} if vocabulary is None else vocabulary
+    hypotheses, references = tensor_of(hypotheses), tensor_of(references)
+    words = is_text(hypotheses)
+    unit = string if words else Unit.tokens
+    if words and prepare is not None:
+        hypotheses, references = _each(prepare, hypotheses), _each(prepare, references)
+    eos = _eos(counting, words, vocabulary)
+    if isinstance(hypotheses, Tensor) and eos[0] is not None and vocabulary:
+        raise ValueError(
+            f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
+        )
+    if isinstance(hypotheses, Tensor):
+        ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
+        shape = tuple(hypotheses.shape[:-1])
+        counted = partial(_counted, ids, mask, *eos)
+        encoded = text.padded(ids, mask, *eos)
+    else:
+        for name in ("mask", "lengths"):
+            if counting.get(name) is not None:
+                raise ValueError(f"{name} must be None where hypotheses are no tensor, got a value")
+        encoded, counted = text.encode("hypotheses", hypotheses, unit, vocabulary), None
+        encoded = encoded if eos[0] is None else text.cut(encoded, *eos)
+        shape = (len(encoded),)
+    targets, starts = _references(references, unit, eos, vocabulary, counting)
+    if len(starts) - 1 != shape[-1]:
+        raise ValueError(
+            f"references must have {shape[-1]} items, one per hypothesis, got {len(starts) - 1}"
+        )
+    return Pairs(encoded, targets, starts, shape, counted)
+
+
+def scores(pairs: Pairs, values: np.ndarray, per_prefix: bool, dtype: torch.dtype) -> Tensor:
+    """Scores [N] in the batch's shape, or those [N, width] of prefixes at its positions."""
+    shape = pairs.shape
+    if per_prefix:
+        # A column for each prefix, the empty one first: position t has that of the tokens up to t.
+        if pairs.counted is not None:
+            values = np.take_along_axis(values, pairs.counted(), axis=1)
+        else:
+            values = values[:, 1:]
+        shape = (*shape, values.shape[1])
+    return torch.from_numpy(np.ascontiguousarray(values)).to(dtype).reshape(shape)
+
+
+def counted_of(hypotheses: Any, options: Mapping[str, Any]) -> Tensor | None:
+    """How many tokens count up to each position of ids, [..., B, T]; None for lists and strings."""
+    hypotheses = tensor_of(hypotheses)
+    if not isinstance(hypotheses, Tensor):
+        return None
+    known = Counting.__annotations__
+    counting: Any = {name: value for name, value in options.items() if name in known}
+    ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
+    counted = torch.from_numpy(_counted(ids, mask, *_eos(counting, False, {})))
+    return counted.reshape(hypotheses.shape)
+
+
+def tensor_of(items: Any) -> Any:
+    """An array of numbers as a tensor, of other things as a list; all else as it is."""
+    if not isinstance(items, np.ndarray):
+        return items
+    # A copy: torch takes no negative strides, and warns of what it must not write to.
+    return torch.from_numpy(items.copy()) if items.dtype.kind in "biuf" else items.tolist()
+
+
+def _check_keywords(counting: Counting) -> None:
+    unknown = sorted(set(counting) - set(Counting.__annotations__))
+    if unknown:
+        raise TypeError(
+            f"no keyword {unknown[0]!r}: a reward takes {list(Counting.__annotations__)}"
+        )
+
+
+def _each(prepare: Callable[[str], str], items: Any) -> Any:
+    """Prepare strings, alone or in lists; what is neither is left for the encoder to refuse."""
+    if not isinstance(items, Sequence) or isinstance(items, str):
+        return items
+
+    def prepared(item: Any) -> Any:
+        if isinstance(item, str):
+            return prepare(item)
+        item = item.tolist() if isinstance(item, np.ndarray) else item
+        if not isinstance(item, Sequence):
+            return item
+        return [prepare(x) if isinstance(x, str) else x for x in item]
+
+    return [prepared(item) for item in items]
+
+
+def _eos(
+    counting: Counting, words: bool, vocabulary: dict[Hashable, int]
+) -> tuple[int | None, bool]:
+    """The EOS as it is encoded, and whether it counts."""
+    eos, keep = counting.get("eos"), bool(counting.get("keep_eos", False))
+    if eos is None:
+        if keep:
+            raise ValueError("keep_eos must be False without eos, got True")
+        return None, False
+    if words:
+        raise ValueError(f"eos must be None where hypotheses are strings, got {eos!r}")
+    return int(text.encode("eos", [[eos]], Unit.tokens, vocabulary).ids[0]), keep
+
+
+def mask_of(hypotheses: Tensor, counting: Counting) -> Tensor | None:
+    """The mask of ids, from `mask` or `lengths`; None where all count."""
+    mask, lengths = counting.get("mask"), counting.get("lengths")
+    if lengths is None:
+        return mask
+    if mask is not None:
+        raise ValueError("lengths must be None where there is a mask, got both")
+    lengths = torch.as_tensor(lengths)
+    steps, shape = hypotheses.shape[-1], tuple(hypotheses.shape[:-1])
+    if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.shape != shape:
+        raise ValueError(
+            f"lengths must be integers {shape}, got {lengths.dtype} {tuple(lengths.shape)}"
+        )
+    if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
+        raise ValueError(
+            f"lengths must be from 0 to {steps}, got {int(lengths.min())} to {int(lengths.max())}"
+        )
+    return torch.arange(steps, device=lengths.device) < lengths[..., None]
+
+
+def flat_ids(
+    name: str, mask_name: str, ids: Tensor, mask: Tensor | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Padded ids as arrays [N, T], and their mask."""
+    if ids.dim() < 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise ValueError(
+            f"{name} must be integer ids of shape [..., B, T], got {ids.dtype} {tuple(ids.shape)}"
+        )
+    if mask is not None:
+        mask = torch.as_tensor(mask)
+        if mask.shape != ids.shape or mask.dtype != torch.bool:
+            raise ValueError(
+                f"{mask_name} must be bool {tuple(ids.shape)} like {name}, "
+                f"got {mask.dtype} {tuple(mask.shape)}"
+            )
+    rows = ids.shape[:-1].numel(), ids.shape[-1]
+    flat = ids.detach().to("cpu", torch.int64).reshape(rows).numpy()
+    return flat, None if mask is None else mask.to("cpu").reshape(rows).numpy()
+
+
+def _counted(
+    ids: np.ndarray, mask: np.ndarray | None, eos: int | None, keep_eos: bool
+) -> np.ndarray:
+    counts = np.ones(ids.shape, dtype=bool) if mask is None else mask
+    if eos is not None:
+        ends = counts & (ids == eos)
+        before = np.cumsum(ends, axis=1) - ends  # how many came earlier
+        counts = counts & (before == 0) & (keep_eos | ~ends)
+    return np.cumsum(counts, axis=1)
+
+
+def _references(
+    references: References,
+    unit: Any,
+    eos: tuple[int | None, bool],
+    vocabulary: dict[Hashable, int],
+    counting: Counting,
+) -> tuple[Any, np.ndarray]:
+    """The references of all items end to end, and where those of each begin."""
+    mask = counting.get("reference_mask")
+    if isinstance(references, Tensor) and unit == Unit.tokens:
+        if references.dim() not in (2, 3):
+            raise ValueError(
+                "references must be integer ids of shape [B, T] or, several each, [B, R, T], "
+                f"got {tuple(references.shape)}"
+            )
+        several = references.shape[1] if references.dim() == 3 else 1
+        if several == 0:
+            raise ValueError("references must be at least one each, got [B, 0, T]")
+        ids, kept = flat_ids("references", "reference_mask", references, mask)
+        starts = several * np.arange(references.shape[0] + 1)
+        if references.dim() == 3 and kept is not None:
+            ids, kept, starts = _present(ids, kept, several)
+        return text.padded(ids, kept, *eos), starts
+    if mask is not None:
+        raise ValueError("reference_mask must be None where references are no tensor, got a value")
+    targets, starts = text.encode_groups("references", references, unit, vocabulary)
+    return (targets if eos[0] is None else text.cut(targets, *eos)), starts
+
+
+def _present(
+    ids: np.ndarray, mask: np.ndarray, several: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """References without those that pad their number: of which nothing counts."""
+    there = mask.any(axis=1)
+    left = there.reshape(-1, several).sum(axis=1)
+    if not left.all():
+        raise ValueError(
+            "reference_mask must leave each item a reference, "
+            f"got none for item {int(np.argmin(left))}"
+        )
+    return ids[there], mask[there], np.concatenate([[0], np.cumsum(left)])

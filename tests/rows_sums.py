@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import rows_stats
+import torch
 from op_row import Inputs, Op, Outputs, weight_of, weighted
 from rows_stats import COMPARED, THREE, Options, _compared, _nothing, _temperature, _with_values
 from torch import Tensor
@@ -41,7 +42,10 @@ def _row(
     compile_backend: str = "aot_eager",
 ) -> Op:
     def plain(x: Inputs) -> Outputs:
-        return (weighted(rows_stats._plain(x, outputs, options(x))),)
+        stats = rows_stats._plain(x, outputs, options(x))
+        if x.mask is not None:
+            stats = tuple(torch.where(x.mask, s, 0) for s in stats)
+        return (weighted(stats),)
 
     return Op(
         name=name,

@@ -46,6 +46,7 @@ bench: env
 	$(BIN)/python -m benchmarks.relaxed
 	$(BIN)/python -m benchmarks.bits
 	$(BIN)/python -m benchmarks.kl
+	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.estimators
 
 lint: env

@@ -140,6 +140,34 @@ def kl_cases(device: str, n: int, v: int) -> Iterator[Case]:
     yield Case("logp, entropy, KL: forward+backward", f"[{n}, {v}]", "bfloat16", found, 5 * size)
 
 
+def step_cases(device: str, n: int, v: int) -> Iterator[Case]:
+    """A loss of weights that are known before: its gradient in the forward, and after it."""
+    z, q = (torch.randn(n, v, device=device).to(torch.bfloat16) for _ in range(2))
+    tokens = torch.randint(v, (n,), device=device)
+    leaf, advantage = z.requires_grad_(), torch.randn(n, device=device)
+    size = z.numel() * z.element_size()
+    for names, traffic in ((("logp", "entropy"), 2), (("logp", "entropy", "kl"), 3)):
+        weights = {"logp": -advantage, "entropy": -0.01, "kl": 0.05}
+        weights = {name: weights[name] for name in names}
+        options = {"reference_logits": q} if "kl" in names else {}
+
+        def ours(leaf: Tensor, weights: Any, options: Any) -> Any:
+            loss = pgest.token_stats_sum(leaf, tokens, weights, **options)
+            return torch.autograd.grad(loss, leaf)
+
+        def apart(leaf: Tensor, weights: Any, options: Any) -> Any:
+            stats = pgest.token_stats(leaf, tokens, outputs=tuple(weights), **options)
+            terms = [(w * getattr(stats, name)).sum() for name, w in weights.items()]
+            return torch.autograd.grad(torch.stack(terms).sum(), leaf)
+
+        found = {
+            "pgest": plain(ours, leaf, weights, options),
+            "pgest, forward+backward": plain(apart, leaf, weights, options),
+        }
+        work = f"{', '.join(names)}: gradient in the forward"
+        yield Case(work, f"[{n}, {v}]", "bfloat16", found, traffic * size)
+
+
 def sample_cases(device: str, n: int, v: int) -> Iterator[Case]:
     """Draws with their log-probability, and relaxed samples."""
 
@@ -241,6 +269,7 @@ def cases(device: str, quick: bool) -> Iterator[Case]:
     n, v = (64, 1000) if quick else (8192, 128_256)
     yield from stats_cases(device, n, v)
     yield from kl_cases(device, n, v)
+    yield from step_cases(device, n, v)
     yield from sample_cases(device, n, v)
     yield from linear_cases(device, n, 16 if quick else 4096, v)
     small = [(64, 10)] if quick else [(1_000_000, 2), (1_000_000, 10), (100_000, 1000), (64, 10)]

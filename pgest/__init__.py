@@ -21,6 +21,7 @@ from pgest.ops import (
     straight_through,
     token_logp,
     token_stats,
+    token_stats_sum,
 )
 from pgest.trace import Trace
 
@@ -54,4 +55,5 @@ __all__ = [
     "straight_through",
     "token_logp",
     "token_stats",
+    "token_stats_sum",
 ]

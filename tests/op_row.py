@@ -48,6 +48,12 @@ class Op:
     surrogate: bool = False  # whether the gradient is not that of the forward, but `define`'s
     sample: bool = False  # whether outputs are samples, in the logits' dtype, not statistics
     chunked: bool = False  # a loop in Python: no kernel of its own, second derivative or vmap
+    once: bool = False  # its gradient is made in the forward: no second derivative or torch.func
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has a second derivative and takes vmap."""
+        return not (self.chunked or self.once)
 
     def inputs(
         self,
@@ -83,10 +89,14 @@ def weighted(outputs: Outputs) -> Tensor:
     """A scalar that gives every entry of every output its own upstream gradient."""
     total = outputs[0].new_zeros(())
     for i, out in enumerate(outputs):
-        weight = torch.linspace(-1 + 0.1 * i, 1, out.numel(), dtype=torch.float64)
-        weight = ((64 * weight).round() / 64).to(out.dtype)  # the same numbers in every dtype
-        total = total + (weight.view(out.shape) * out).sum()
+        total = total + (weight_of(i, out.shape).to(out.dtype) * out).sum()
     return total
+
+
+def weight_of(i: int, shape: torch.Size) -> Tensor:
+    """Upstream gradients of output i, the same numbers in every dtype."""
+    weight = torch.linspace(-1 + 0.1 * i, 1, shape.numel(), dtype=torch.float64)
+    return ((64 * weight).round() / 64).view(shape)
 
 
 def gradients(outputs: Outputs, x: Inputs) -> tuple[Tensor, ...]:

@@ -88,7 +88,7 @@ def test_gradients(op: Op) -> None:
 
     values = (x.logits, *x.extras)
     assert op.surrogate or torch.autograd.gradcheck(of, values)
-    assert op.chunked or torch.autograd.gradgradcheck(of, values)  # chunked: refused
+    assert not op.whole or torch.autograd.gradgradcheck(of, values)  # else refused
 
 
 @rows
@@ -168,6 +168,31 @@ def test_runs_on_the_current_stream(op: Op) -> None:
     side.synchronize()
     for a, b in zip(late, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, *HALF], ids=str)
+def test_gradients_in_the_forward_have_the_bits_of_those_after_it(
+    vocab: int, dtype: torch.dtype
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, q = (torch.randn(40, vocab, generator=generator).to(DEVICE, dtype) for _ in range(2))
+    tokens = torch.randint(vocab, (2, 40), generator=generator).to(DEVICE)
+    weights: dict[str, float | Tensor] = {"logp": torch.randn(2, 40, device=DEVICE)}
+    weights |= {"entropy": -0.5, "lse": 0.25, "kl": 0.75}
+    for names in (("logp", "entropy", "lse"), ("logp", "entropy", "lse", "kl")):
+        options: dict[str, Any] = {"reference_logits": q} if "kl" in names else {}
+        leaf, temperature = z.clone().requires_grad_(), z.new_full((40,), 0.8).requires_grad_()
+        given = {name: weights[name] for name in names}
+        ours = pgest.token_stats_sum(leaf, tokens, given, temperature=temperature, **options)
+        stats = pgest.token_stats(leaf, tokens, outputs=names, temperature=temperature, **options)
+        theirs = torch.stack([(weights[n] * getattr(stats, n)).sum() for n in names]).sum()
+        for a, b in zip(
+            torch.autograd.grad(ours, (leaf, temperature)),
+            torch.autograd.grad(theirs, (leaf, temperature)),
+            strict=True,
+        ):
+            assert torch.equal(a, b)
 
 
 @needs_cuda

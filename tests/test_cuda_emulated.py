@@ -20,6 +20,8 @@ FILES = (
     "test_full_stats_refusals.py",
     "test_values.py",
     "test_grad_inplace.py",
+    "test_stats_gradient.py",
+    "test_token_stats_sum.py",
     "test_sample.py",
     "test_sample_laws.py",
     "test_sample_refusals.py",

@@ -15,6 +15,8 @@ FILES = (
     "test_ops.py",
     "test_token_stats.py",
     "test_grad_inplace.py",
+    "test_stats_gradient.py",
+    "test_token_stats_sum.py",
     "test_full_stats.py",
     "test_row_threshold.py",
     "test_sample.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -97,6 +98,53 @@ def test_the_weight_learns() -> None:
     torch.testing.assert_close(weight.grad, -torch.where(mask, logp, 0.0) / 2)
 
 
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("samples", [False, True])
+def test_the_gradient_in_the_forward_is_the_same(samples: bool, per_sample: bool) -> None:
+    logits, reference = example(), example().detach().flip(-1)
+    tokens = torch.tensor([[0, 1, 2], [3, 3, 0]])
+    mask = torch.tensor([[True, False, True], [False, False, True]])
+    if not samples:
+        tokens, mask = tokens[0], mask[0]
+    mask = mask if per_sample or not samples else mask[0]
+    weight = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(5)).double()
+    weight = torch.where(mask, weight, math.nan).requires_grad_()
+    found = []
+    for grad_in_forward in (False, True):
+        loss = reinforce_loss(
+            logits,
+            torch.where(mask, tokens, -100),
+            weight,
+            mask=mask,
+            entropy_coef=0.3,
+            kl_coef=0.7,
+            reference_logits=reference,
+            temperature=0.9,
+            normalizer=mask.sum(),
+            grad_in_forward=grad_in_forward,
+        )
+        found.append((loss, *torch.autograd.grad(2 * loss, (logits, weight))))
+    torch.testing.assert_close(found[1], found[0])
+    assert all(x.isfinite().all() for x in found[1])
+
+
+def test_the_penalty_is_exact_and_counts_for_every_sample() -> None:
+    logits, reference = example(), example().detach().flip(-1)
+    tokens = torch.tensor([[0, 1, 2], [3, 3, 0]])
+    p, q = logits.softmax(-1), reference.softmax(-1)
+    expected = 2 * 0.7 * (p * (p / q).log()).sum()
+    for grad_in_forward in (False, True):
+        loss = reinforce_loss(
+            logits,
+            tokens,
+            torch.zeros(2, 3),
+            kl_coef=0.7,
+            reference_logits=reference,
+            grad_in_forward=grad_in_forward,
+        )
+        torch.testing.assert_close(loss, expected)
+
+
 def test_second_order() -> None:
     logits = example()
     weight = torch.ones(3, dtype=torch.float64, requires_grad=True)
@@ -164,3 +212,15 @@ def test_the_logit_penalty_refuses_what_does_not_fit() -> None:
         logit_l2(example(), weight=torch.ones(3).bool())
     with pytest.raises(TypeError, match="mask must be"):
         logit_l2(example(), mask=torch.ones(3))
+
+
+def test_the_reference_and_its_coefficient_come_together() -> None:
+    logits, tokens, weight = example(), torch.tensor([0, 1, 2]), torch.ones(3)
+    ways: list[dict[str, Any]] = [{}, {"grad_in_forward": True}]
+    for options in ways:
+        with pytest.raises(ValueError, match="reference_logits must be given"):
+            reinforce_loss(logits, tokens, weight, kl_coef=0.1, **options)
+        with pytest.raises(ValueError, match="reference_logits must be None unless"):
+            reinforce_loss(logits, tokens, weight, reference_logits=logits.detach(), **options)
+        with pytest.raises(TypeError, match="kl_coef must be a number, got str"):
+            reinforce_loss(logits, tokens, weight, **{**options, "kl_coef": "1"})

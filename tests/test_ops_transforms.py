@@ -10,7 +10,7 @@ import torch
 import torch._functorch.config
 import torch._inductor.config
 from op_row import Inputs, Op, Outputs, as_leaves, differentiable, gradients, weighted
-from op_table import chunked_rows, library_rows, rows, whole_rows
+from op_table import func_rows, library_rows, refusing_rows, rows, whole_rows
 from torch import Tensor
 
 
@@ -58,7 +58,7 @@ def test_vmap_over_any_argument(op: Op) -> None:
         )
 
 
-@chunked_rows
+@refusing_rows
 def test_vmap_is_refused(op: Op) -> None:
     x = op.inputs()
 
@@ -69,7 +69,7 @@ def test_vmap_is_refused(op: Op) -> None:
         torch.vmap(run)(x.logits[None])
 
 
-@library_rows
+@func_rows
 def test_torch_func_agrees_with_autograd(op: Op) -> None:
     x = as_leaves(op.inputs(batch=(3,), vocab=4))
     grads = torch.func.grad(_loss(op), argnums=0)(*_values(x))
@@ -110,6 +110,7 @@ def test_forward_mode_is_refused(op: Op) -> None:
     def run(logits: Tensor) -> Outputs:
         return op.run(replace(x, logits=logits))
 
-    error, message = (NotImplementedError, "jvp") if op.raw else (ValueError, r"torch\.func")
+    refused = op.once or not op.raw  # by name
+    error, message = (ValueError, r"torch\.func") if refused else (NotImplementedError, "jvp")
     with pytest.raises(error, match=message):
         torch.func.jvp(run, (x.logits,), (x.logits,))

@@ -38,7 +38,8 @@ struct TokenStatsForward {
   int64_t* rank_out = nullptr;
   double* state_out = nullptr;
 
-  PGEST_HD bool pair() const { return out[kKl] || out[kReverseKl] || out[kValue]; }
+  PGEST_HD bool compared() const { return out[kKl] || out[kReverseKl]; }
+  PGEST_HD bool pair() const { return compared() || out[kValue]; }
   // The plain kernel reads logits as they are and knows logp, entropy and lse.
   PGEST_HD bool plain() const { return !in.transformed() && !pair() && !argmax_out && !rank_out; }
 };
@@ -57,9 +58,16 @@ struct TokenStatsBackward {
   // those chosen, if logp has a gradient, and value_tokens, if value has.
   void* chosen = nullptr;
 
-  PGEST_HD bool plain() const {
-    return !in.transformed() && !grad[kKl] && !grad[kReverseKl] && !grad[kValue];
-  }
+  PGEST_HD bool compared() const { return grad[kKl] || grad[kReverseKl]; }
+  PGEST_HD bool plain() const { return !in.transformed() && !compared() && !grad[kValue]; }
+};
+
+// Statistics and their gradient in one go, for upstream gradients that are known before: each row's
+// backward follows its forward, while the row is in a cache. To the bit what one after the other makes.
+// Of the same input; the state that the backward reads is what the forward writes.
+struct TokenStatsGradient {
+  TokenStatsForward forward;
+  TokenStatsBackward backward;
 };
 
 // Rows [begin, end). Each row is computed by one thread, so results never depend on their number.
@@ -70,10 +78,15 @@ Refusal token_stats_backward_cpu(const TokenStatsBackward& args, int64_t begin, 
 Refusal token_stats_full_forward_cpu(const TokenStatsForward& args, int64_t begin, int64_t end);
 Refusal token_stats_full_backward_cpu(const TokenStatsBackward& args, int64_t begin, int64_t end);
 
+// For all of both.
+Refusal token_stats_gradient_cpu(const TokenStatsGradient& args, int64_t begin, int64_t end);
+
 // On a CUDA stream; what went wrong with the launch, or null. They never wait for the device.
 const char* token_stats_forward_cuda(const TokenStatsForward& args, void* stream);
 const char* token_stats_backward_cuda(const TokenStatsBackward& args, void* stream);
 const char* token_stats_full_forward_cuda(const TokenStatsForward& args, void* stream);
 const char* token_stats_full_backward_cuda(const TokenStatsBackward& args, void* stream);
+const char* token_stats_gradient_cuda(const TokenStatsGradient& args, void* stream);
+const char* token_stats_full_gradient_cuda(const TokenStatsGradient& args, void* stream);  // of blocks, not f64
 
 }  // namespace pgest

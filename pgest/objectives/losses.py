@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pgest.objectives.arguments import numbers, row, token_stats_only
 from pgest.objectives.policy import reinforce
-from pgest.objectives.regularisers import entropy_loss
-from pgest.ops import TokenStats, checks, scalars, token_stats
+from pgest.ops import TokenStats, checks, scalars, token_stats, token_stats_sum
 
 
 def total(
@@ -86,12 +86,15 @@ def reinforce_loss(
     *,
     mask: Tensor | None = None,
     entropy_coef: float = 0.0,
+    kl_coef: float = 0.0,
+    reference_logits: Tensor | None = None,
     temperature: float | Tensor = 1.0,
     normalizer: float | Tensor = 1.0,
+    grad_in_forward: bool = False,
 ) -> Tensor:
     """REINFORCE loss of sampled tokens: its gradient raises what `weight` calls good.
 
-        loss = -(1 / normalizer) sum_{s,n} mask (weight log p(token) + entropy_coef H)
+        loss = -(1 / normalizer) sum_{s,n} mask (weight log p(token) + entropy_coef H - kl_coef KL)
 
     Args:
         logits: [..., V].
@@ -100,8 +103,13 @@ def reinforce_loss(
             its gradient is -mask log p / normalizer, so a learned weight can be trained.
         mask: bool shaped like `tokens` or [...], True counts. What is masked is not read.
         entropy_coef: bonus per token, in units of reward per nat.
+        kl_coef: penalty per token for the exact KL(p || q), in the same units, where q is the
+            policy of `reference_logits` [..., V], which are given with it.
         temperature: what the logits are divided by: that at which the tokens were drawn.
         normalizer: as in `total`, e.g. the number of sequences.
+        grad_in_forward: make the gradient with the loss, as `token_stats_sum` does: the logits are
+            read once, not twice. It pays where a backward follows at once; the gradient's memory
+            is held from the forward on. Not for `create_graph` and torch.func.
 
     Returns:
         A scalar, float32 (float64 for float64 logits). An unmasked token that the logits exclude
@@ -125,18 +133,31 @@ def reinforce_loss(
     """
     if not isinstance(entropy_coef, Tensor):
         entropy_coef = scalars.number("entropy_coef", entropy_coef)
-    outputs = ("logp", "entropy") if entropy_coef else ("logp",)
+    kl_coef = scalars.number("kl_coef", kl_coef)
     keep = _token_mask(mask, tokens, logits)
     rows = keep
+    count: int | Tensor = tokens.shape[: tokens.dim() - logits.dim() + 1].numel()  # of each row
     if keep is not None and keep.dim() == logits.dim():
-        rows = keep.any(0)
+        rows, count = keep.any(0), keep.sum(0)
         tokens = torch.where(keep, tokens, 0)
-    stats = token_stats(logits, tokens, outputs=outputs, temperature=temperature, mask=rows)
+    options: dict[str, Any] = {"temperature": temperature, "mask": rows}
+    if kl_coef or reference_logits is not None:  # which is refused on its own
+        options["reference_logits"] = reference_logits
+    coefs = {"entropy": -entropy_coef, "kl": kl_coef}
+    coefs = {name: coef for name, coef in coefs.items() if coef}
+    if grad_in_forward:
+        weight = numbers("weight", weight, tokens.shape)
+        weight = weight if keep is None else torch.where(keep, weight, 0)
+        weights = {"logp": -weight} | {name: coef * count for name, coef in coefs.items()}
+        return token_stats_sum(logits, tokens, weights, normalizer=normalizer, **options)
+    stats = token_stats(logits, tokens, outputs=("logp", *coefs), **options)
     weight = numbers("weight", weight, tokens.shape)
 
     def objective(stats: TokenStats, weight: Tensor) -> Tensor:
         loss = reinforce(stats, weight)
-        return loss + entropy_coef * entropy_loss(stats) if entropy_coef else loss
+        for name, coef in coefs.items():
+            loss = loss + coef * getattr(stats, name)
+        return loss
 
     return total(stats, objective, weight, mask=keep, normalizer=normalizer)
 
@@ -189,12 +210,7 @@ def _over(
     total: Tensor, normalizer: float | Tensor, shape: torch.Size, mask: Tensor | None
 ) -> Tensor:
     """A sum over its normalizer, in its own dtype; 0 for nothing over 0."""
-    by = scalars.normalizer(normalizer)
-    if isinstance(by, Tensor):
-        by = by.to(total.device)
-        nothing = shape.numel() == 0 if mask is None else ~mask.any()
-        by = torch.where((by == 0) & nothing, 1.0, by)
-    return (total / by).to(total.dtype)
+    return (total / scalars.divisor(normalizer, total.device, shape, mask)).to(total.dtype)
 
 
 def _token_mask(mask: Tensor | None, tokens: Tensor, logits: Tensor) -> Tensor | None:

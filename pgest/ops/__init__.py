@@ -11,6 +11,7 @@ from pgest.ops.stats import (
     selective_log_softmax_and_entropy,
     token_logp,
     token_stats,
+    token_stats_sum,
 )
 from pgest.ops.threshold import row_threshold
 
@@ -32,4 +33,5 @@ __all__ = [
     "straight_through",
     "token_logp",
     "token_stats",
+    "token_stats_sum",
 ]

@@ -87,12 +87,13 @@ def entry(
     """
     if torch.compiler.is_compiling():
         return bare
-    if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and _any_needs(leaves)):
+    if forward_ad._current_level < 0 and not (torch.is_grad_enabled() and any_need(leaves)):
         return bare
     return function.apply if torch._C._are_functorch_transforms_active() else eager.apply
 
 
-def _any_needs(leaves: tuple[Tensor | None, ...]) -> bool:
+def any_need(leaves: Sequence[Tensor | None]) -> bool:
+    """Whether one of the tensors requires a gradient."""
     needs = False
     for x in leaves:  # without a generator, which tiny inputs would feel
         needs = needs or (x is not None and x.requires_grad)

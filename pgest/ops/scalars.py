@@ -54,6 +54,18 @@ def softcap(x: Any) -> float:
     return value
 
 
+def divisor(
+    x: float | Tensor, device: torch.device, shape: torch.Size, mask: Tensor | None
+) -> float | Tensor:
+    """`normalizer` of a sum over `shape`, where `mask` counts: 1 for nothing over 0."""
+    by = normalizer(x)
+    if isinstance(by, Tensor):
+        by = by.to(device)
+        nothing = shape.numel() == 0 if mask is None else ~mask.any()
+        by = torch.where((by == 0) & nothing, 1.0, by)
+    return by
+
+
 def normalizer(x: Any) -> float | Tensor:
     """What a sum is divided by: a number that is not 0, or one without a gradient in float64."""
     if isinstance(x, Tensor):

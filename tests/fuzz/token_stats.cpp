@@ -3,6 +3,8 @@
 #include "../../csrc/kernels/token_stats.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "fuzz.h"
@@ -77,11 +79,11 @@ struct Forward {
   Storage out[kArgmax];
   std::vector<int64_t> argmax, rank;
   std::vector<double> state;
+  TokenStatsForward args;
   Refusal refusal;
 
   Forward(const TokenStatsInput& in, const Beside& b)
-      : argmax(in.num_rows), rank(in.num_samples * in.num_rows), state(kPairState * in.num_rows) {
-    TokenStatsForward args{in};
+      : argmax(in.num_rows), rank(in.num_samples * in.num_rows), state(kPairState * in.num_rows), args{in} {
     for (int k = 0; k < kArgmax; ++k) {
       if (!asks(b, k)) continue;
       out[k] = Storage(statistics(in.dtype), (k == kLogp ? in.num_samples : 1) * in.num_rows);
@@ -163,11 +165,11 @@ void check_forward(const Case& c, const Beside& b, const Forward& ours) {
 struct Backward {
   Storage grads[kArgmax], grad;
   std::vector<double> by_temperature;
+  TokenStatsBackward args;
 
   Backward(const TokenStatsInput& in, const Beside& b, const std::vector<double>& weights,
            unsigned given, bool with_temperature, const Forward& forward)
-      : grad(in.dtype, in.num_rows * in.rows.vocab), by_temperature(in.num_rows) {
-    TokenStatsBackward args{in};
+      : grad(in.dtype, in.num_rows * in.rows.vocab), by_temperature(in.num_rows), args{in} {
     for (int k = 0; k < kArgmax; ++k) {
       if (!asks(b, k) || !(given >> k & 1)) continue;
       const int64_t count = (k == kLogp ? in.num_samples : 1) * in.num_rows;
@@ -218,6 +220,22 @@ void check_gradient(const Case& c, const Backward& ours, const Backward& exact, 
                  "a temperature's gradient");
 }
 
+// Forward and backward in one go, over what they made one after the other.
+void check_in_one_go(const Case& c, const Forward& forward, const Backward& backward, const Forward& to,
+                     Backward& into) {
+  const int64_t rows = c.num_rows(), count = rows * c.vocab();
+  for (int64_t i = 0; i < count; ++i) into.grad.set(i, 7);
+  into.args.state = to.state.data();
+  expect(token_stats_gradient_cpu({to.args, into.args}, 0, rows).kind == Refusal::none,
+         "a regular case was refused in one go");
+  expect(to.state.empty() || !std::memcmp(to.state.data(), forward.state.data(), to.state.size() * sizeof(double)),
+         "another state in one go");
+  for (int64_t i = 0; i < count; ++i) {
+    const double a = into.grad.get(i), b = backward.grad.get(i);
+    expect(a == b || (std::isnan(a) && std::isnan(b)), "another gradient in one go");
+  }
+}
+
 void check_backward(Random& random, const Case& c, const Beside& b, const Forward& forward) {
   std::vector<double> weights;
   for (int64_t i = 0; i < kArgmax * b.num_samples * c.num_rows(); ++i)
@@ -226,7 +244,9 @@ void check_backward(Random& random, const Case& c, const Beside& b, const Forwar
   const bool with_temperature = random.chance(0.5);
   const TokenStatsInput own = input(c.rows(), b, false), wide = input(c.exact(), b, true);
   const Backward ours(own, b, weights, given, with_temperature, forward);
-  const Forward exact_forward(wide, b);
+  const Forward again(own, b), exact_forward(wide, b);
+  Backward into(own, b, weights, given, with_temperature, again);
+  check_in_one_go(c, forward, ours, again, into);
   const Backward exact(wide, b, weights, given, with_temperature, exact_forward);
   for (int64_t r = 0; r < c.num_rows(); ++r) {
     double sum = 0, size = 0;

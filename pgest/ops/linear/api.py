@@ -11,8 +11,7 @@ from torch import Tensor
 from pgest.ops.library import call
 from pgest.ops.linear import checks
 from pgest.ops.linear.autograd import Forward
-from pgest.ops.linear.terms import named
-from pgest.ops.stats.api import TokenStats
+from pgest.ops.stats.api import TokenStats, named
 
 
 def linear_token_stats(

@@ -14,8 +14,8 @@ from pgest.ops.linear import checks
 from pgest.ops.linear.gradients import Wanted
 from pgest.ops.linear.kernel import LinearInput
 from pgest.ops.linear.loss import HALF, Loss
-from pgest.ops.linear.terms import Objective, Terms, named
-from pgest.ops.stats.api import TokenStats
+from pgest.ops.linear.terms import Objective, Terms
+from pgest.ops.stats.api import TokenStats, named
 from pgest.reference import statistics_dtype
 
 

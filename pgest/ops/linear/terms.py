@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pgest.ops.linear.gradients import Wanted
-from pgest.ops.stats.api import TokenStats
+from pgest.ops.stats.api import named
 from pgest.ops.stats.kernel import BITS
 
 Objective = Callable[..., Tensor]
@@ -90,12 +90,6 @@ class Terms:
                     "loss changes with the other rows of its chunk (a mean, a running sum, a rank "
                     "or a random number?)"
                 )
-
-
-def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
-    """Results of the op under the names of the bits in `outputs`."""
-    given = iter(results)
-    return TokenStats(*[next(given) if outputs & bit else None for bit in BITS.values()])
 
 
 def _among_others(x: Tensor) -> Tensor:

@@ -9,14 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pgest.ops import checks, scalars
+from pgest.ops import checks
 from pgest.ops.library import call
 from pgest.ops.rules import entry
 from pgest.ops.stats import arguments
-from pgest.ops.stats.arguments import NOTHING_BESIDE
-from pgest.ops.stats.autograd import EagerForward, Forward
+from pgest.ops.stats.autograd import BIAS, TEMPERATURE, EagerForward, Forward
 from pgest.ops.stats.inplace import ForwardInplace, check_inplace
-from pgest.ops.stats.kernel import BITS, BY_TOKEN, OUTPUTS, PAIR, SETS
+from pgest.ops.stats.kernel import BITS, OUTPUTS, SETS
 
 
 class TokenStats(NamedTuple):
@@ -132,45 +131,37 @@ def token_stats(
     """
     checks.logits(logits)
     bits = _bits(outputs)
-    by_token = bits & BY_TOKEN != 0
-    tokens = checks.tokens(tokens, logits, needed=by_token)
-    limit = None
-    if not (threshold is None and top_k is None and top_p is None and min_p is None):
-        rows = (logits, bias, softcap, temperature, threshold, mask)
-        limit = arguments.restriction(*rows, top_k=top_k, top_p=top_p, min_p=min_p)
-    beside = NOTHING_BESIDE
-    if bits & PAIR or not (reference_logits is values is value_tokens is None):
-        beside = arguments.beside(logits, bits, reference_logits, values, value_tokens)
-    bias = None if bias is None else checks.bias(bias, logits)
-    scale = checks.temperature(temperature, logits)
-    args = (
+    args = arguments.given(
         logits,
-        tokens if by_token else None,
-        bias,
-        0.0 if softcap is None else scalars.softcap(softcap),
-        scale,
-        limit,
-        None if mask is None else checks.mask(mask, logits),
-        *beside,
+        tokens,
         bits,
+        bias,
+        softcap,
+        temperature,
+        threshold,
+        top_k,
+        top_p,
+        min_p,
+        mask,
+        reference_logits,
+        values,
+        value_tokens,
     )
     if grad_inplace and logits.requires_grad:
-        check_inplace(
-            logits,
-            reference_logits=beside[0],
-            values=beside[1],
-            bias=bias,
-            temperature=scale,
-            threshold=limit,
-        )
-        results = ForwardInplace.apply(*args)
+        check_inplace(logits, arguments.read(args))
+        results = ForwardInplace.apply(*args, bits)
     else:
-        run = entry(_bare, Forward, EagerForward, logits, scale, bias)
-        results = run(*args)
+        run = entry(_bare, Forward, EagerForward, logits, args[TEMPERATURE], args[BIAS])
+        results = run(*args, bits)
     if bits & (bits + 1) == 0:  # the first fields, and no others
         return TokenStats(*results[:-1])
+    return named(results, bits)
+
+
+def named(results: Sequence[Tensor], outputs: int) -> TokenStats:
+    """Results of the op under the names of the bits in `outputs`."""
     given = iter(results)
-    return TokenStats(*[next(given) if bits & bit else None for bit in BITS.values()])
+    return TokenStats(*[next(given) if outputs & bit else None for bit in BITS.values()])
 
 
 def token_logp(

@@ -42,7 +42,7 @@ class ForwardInplace(Function):
         return results(ctx, grad_logits, grad_temperature)
 
 
-def check_inplace(logits: Tensor, **beside: Tensor | None) -> None:
+def check_inplace(logits: Tensor, beside: dict[str, Tensor | None]) -> None:
     """Logits whose memory may be overwritten: not a leaf, eager, contiguous, not what is beside."""
     if torch.compiler.is_compiling():
         raise ValueError("grad_inplace=True is not supported under torch.compile")

@@ -111,6 +111,19 @@ def _token_stats_backward_(logits: Tensor, *args: Any) -> Tensor:
     return grad_temperature
 
 
+def _token_stats_gradient(*args: Any) -> list[Tensor]:
+    n = len(StatsInput._fields)
+    given, grads, (outputs, by_temperature) = args[:n], args[n:-2], args[-2:]
+    *stats, state = _token_stats(*given, outputs)
+    return [*stats, *_token_stats_backward(*given, state, *grads, by_temperature)]
+
+
+def _token_stats_gradient_(logits: Tensor, *args: Any) -> list[Tensor]:
+    *stats, grad_logits, grad_temperature = _token_stats_gradient(logits, *args)
+    logits.copy_(grad_logits)
+    return [*stats, grad_temperature]
+
+
 def _fake(*args: Any) -> list[Tensor]:
     return _empty(StatsInput(*args[:-1]), args[-1])
 
@@ -125,6 +138,16 @@ def _fake_backward(logits: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
 
 def _fake_backward_(logits: Tensor, *args: Any) -> Tensor:
     return _fake_grad_temperature(logits, args[-1])
+
+
+def _fake_gradient(*args: Any) -> list[Tensor]:
+    *stats, _ = _empty(StatsInput(*args[: len(StatsInput._fields)]), args[-2])
+    return [*stats, *_fake_backward(args[0], args[-1])]
+
+
+def _fake_gradient_(*args: Any) -> list[Tensor]:
+    *stats, _, grad_temperature = _fake_gradient(*args)
+    return [*stats, grad_temperature]
 
 
 _ARGUMENTS = (
@@ -144,4 +167,18 @@ define(
     "bool by_temperature) -> Tensor grad_temperature",
     _token_stats_backward_,
     _fake_backward_,
+)
+# Upstream gradients that are known before: what outputs ask for, then grad_logits, if not in place,
+# and grad_temperature.
+define(
+    f"token_stats_gradient(Tensor logits, {_ARGUMENTS}, {_GRADIENTS}, int outputs, "
+    "bool by_temperature) -> Tensor[]",
+    _token_stats_gradient,
+    _fake_gradient,
+)
+define(
+    f"token_stats_gradient_(Tensor(a!) logits, {_ARGUMENTS}, {_GRADIENTS}, int outputs, "
+    "bool by_temperature) -> Tensor[]",
+    _token_stats_gradient_,
+    _fake_gradient_,
 )

@@ -10,8 +10,8 @@ from torch import Tensor
 from pgest.rewards.backend import text
 from pgest.rewards.sequences import (
     Counting,
-    _check_keywords,
-    _eos,
+    check_keywords,
+    eos_of,
     flat_ids,
     is_text,
     mask_of,
@@ -57,11 +57,11 @@ def pairs_of(hypotheses: Any, references: Any, **counting: Unpack[Counting]) -> 
         >>> pairs_of(torch.tensor([[5, 6, 2, 7]]), [[5, 6]], eos=2)
         Pairs(hypotheses=[[5, 6]], references=[[[5, 6]]], shape=(1,))
     """
-    _check_keywords(counting)
+    check_keywords(counting)
     hypotheses, references = tensor_of(hypotheses), tensor_of(references)
     strings = is_text(hypotheses)
     other_tokens = text.Vocabulary()
-    _eos(counting, strings, other_tokens)
+    eos_of(counting, strings, other_tokens)
     if isinstance(hypotheses, Tensor) and len(other_tokens):
         raise ValueError(
             f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"

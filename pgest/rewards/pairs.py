@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from pgest.rewards.backend import text
 from pgest.rewards.sequences import (
     Counting,
-    _check_keywords,
-    _eos,
+    check_keywords,
+    eos_of,
     flat_ids,
     is_text,
     mask_of,
@@ -56,12 +57,12 @@ def pairs_of(hypotheses: Any, references: Any, **counting: Unpack[Counting]) -> 
         >>> pairs_of(torch.tensor([[5, 6, 2, 7]]), [[5, 6]], eos=2)
         Pairs(hypotheses=[[5, 6]], references=[[[5, 6]]], shape=(1,))
     """
-    _check_keywords(counting)
+    check_keywords(counting)
     hypotheses, references = tensor_of(hypotheses), tensor_of(references)
     strings = is_text(hypotheses)
-    other_tokens: dict[Hashable, int] = {}
-    _eos(counting, strings, other_tokens)
-    if isinstance(hypotheses, Tensor) and other_tokens:
+    other_tokens = text.Vocabulary()
+    eos_of(counting, strings, other_tokens)
+    if isinstance(hypotheses, Tensor) and len(other_tokens):
         raise ValueError(
             f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
         )
@@ -124,9 +125,9 @@ def _all_strings(row: Item) -> bool:
     return all(isinstance(token, str) for token in row)
 
 
-def _item(name: str, item: Any, strings: bool, text: bool) -> Item:
-    """Return one sequence: a string where the batch is of strings, or where text may be one."""
-    if text and isinstance(item, str):
+def _item(name: str, item: Any, strings: bool, may_be_string: bool) -> Item:
+    """Return one sequence: a string, where the batch is of strings or where it may be one."""
+    if may_be_string and isinstance(item, str):
         return item
     if strings:
         raise TypeError(f"{name} must be a string, got {item!r:.80}")
@@ -141,9 +142,9 @@ def _tokens(name: str, tokens: list[Any]) -> Item:
     return tokens
 
 
-def _group(name: str, item: Any, strings: bool, text: bool) -> list[Item]:
+def _group(name: str, item: Any, strings: bool, may_be_string: bool) -> list[Item]:
     """Return the references of one item, which are several or one."""
-    if text and isinstance(item, str):
+    if may_be_string and isinstance(item, str):
         return [item]
     expected = "a string or a list of strings" if strings else "a list of tokens"
     members = listed(name, item, expected)
@@ -152,7 +153,9 @@ def _group(name: str, item: Any, strings: bool, text: bool) -> list[Item]:
         return [_tokens(name, members)]
     if not members:
         raise ValueError(f"{name} must hold at least one reference, got an empty list")
-    return [_item(f"{name}[{j}]", member, strings, text) for j, member in enumerate(members)]
+    return [
+        _item(f"{name}[{j}]", member, strings, may_be_string) for j, member in enumerate(members)
+    ]
 
 
 def _groups_of_ids(references: Tensor, mask: Tensor | None) -> list[list[Item]]:

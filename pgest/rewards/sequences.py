@@ -83,7 +83,7 @@ def read(
 
     `string` says what the tokens of strings are, after `prepare`; what is no string is ids.
     """
-    _check_keywords(counting)
+    check_keywords(counting)
     if isinstance(hypotheses, str):
         raise TypeError(f"hypotheses must be a list of sequences, got the string {hypotheses!r}")
     vocabulary = text.Vocabulary()
@@ -92,7 +92,7 @@ def read(
     unit = string if words else Unit.tokens
     if words and prepare is not None:
         hypotheses, references = _each(prepare, hypotheses), _each(prepare, references)
-    eos = _eos(counting, words, vocabulary)
+    eos = eos_of(counting, words, vocabulary)
     if isinstance(hypotheses, Tensor) and eos[0] is not None and len(vocabulary):
         raise ValueError(
             f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
@@ -138,7 +138,7 @@ def counted_of(hypotheses: Any, options: Mapping[str, Any]) -> Tensor | None:
     known = Counting.__annotations__
     counting: Any = {name: value for name, value in options.items() if name in known}
     ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
-    counted = torch.from_numpy(_counted(ids, mask, *_eos(counting, False, text.Vocabulary())))
+    counted = torch.from_numpy(_counted(ids, mask, *eos_of(counting, False, text.Vocabulary())))
     return counted.reshape(hypotheses.shape)
 
 
@@ -150,7 +150,7 @@ def tensor_of(items: Any) -> Any:
     return torch.from_numpy(items.copy()) if items.dtype.kind in "biuf" else items.tolist()
 
 
-def _check_keywords(counting: Counting) -> None:
+def check_keywords(counting: Counting) -> None:
     unknown = sorted(set(counting) - set(Counting.__annotations__))
     if unknown:
         raise TypeError(
@@ -174,7 +174,7 @@ def _each(prepare: Callable[[str], str], items: Any) -> Any:
     return [prepared(item) for item in items]
 
 
-def _eos(counting: Counting, words: bool, vocabulary: Any) -> tuple[int | None, bool]:
+def eos_of(counting: Counting, words: bool, vocabulary: Any) -> tuple[int | None, bool]:
     """The EOS as it is encoded, and whether it counts."""
     eos, keep = counting.get("eos"), bool(counting.get("keep_eos", False))
     if eos is None:

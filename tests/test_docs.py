@@ -108,7 +108,7 @@ def test_the_table_of_estimators_is_their_traits() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR, OPS], ids=lambda page: page.stem
+    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR, OPS, REWARDS], ids=lambda page: page.stem
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))

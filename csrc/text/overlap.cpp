@@ -28,7 +28,7 @@ void keep_better(double* at, const Triple& triple) {
 
 void closest_reference(const Batch& batch, int64_t* distance, int64_t* length, int64_t width) {
   const int64_t columns = std::max<int64_t>(width, 1);
-  for_hypotheses(batch, 5, [&] {
+  for_hypotheses(batch, 8, [&] {
     return [&, edit = EditDistance()](const Positions& positions, int64_t, Tokens hypothesis, int64_t i) mutable {
       int64_t* to = distance + i * columns;
       int64_t* to_length = length + i * columns;

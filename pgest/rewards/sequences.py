@@ -100,7 +100,9 @@ def read(
     if isinstance(hypotheses, Tensor):
         ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
         shape = tuple(hypotheses.shape[:-1])
-        counted = partial(_counted, ids, mask, *eos)
+        # Where all count, prefixes stand at their positions already.
+        some = mask is not None or eos[0] is not None or not len(ids)
+        counted = partial(_counted, ids, mask, *eos) if some else None
         encoded = text.padded(ids, mask, *eos)
     else:
         for name in ("mask", "lengths"):
@@ -119,15 +121,17 @@ def read(
 
 def scores(pairs: Pairs, values: np.ndarray, per_prefix: bool, dtype: torch.dtype) -> Tensor:
     """Scores [N] in the batch's shape, or those [N, width] of prefixes at its positions."""
-    shape = pairs.shape
-    if per_prefix:
-        # A column for each prefix, the empty one first: position t has that of the tokens up to t.
-        if pairs.counted is not None:
-            values = np.take_along_axis(values, pairs.counted(), axis=1)
-        else:
-            values = values[:, 1:]
-        shape = (*shape, values.shape[1])
-    return torch.from_numpy(np.ascontiguousarray(values)).to(dtype).reshape(shape)
+    found = torch.from_numpy(np.ascontiguousarray(values))
+    if not per_prefix:
+        return found.to(dtype).reshape(pairs.shape)
+    # A column for each prefix, the empty one first: position t has that of the tokens up to t.
+    if pairs.counted is None:
+        found = found[:, 1:]
+    else:
+        found = found.gather(1, torch.from_numpy(pairs.counted()))
+    return found.to(dtype, memory_format=torch.contiguous_format).reshape(
+        *pairs.shape, found.shape[1]
+    )
 
 
 def counted_of(hypotheses: Any, options: Mapping[str, Any]) -> Tensor | None:

@@ -175,11 +175,10 @@ def threads(size: int, budget_s: float) -> list[str]:
     ):
         args = given(b, kind)
 
-        def call(n: int, function: Any, args: Any) -> None:
-            torch.set_num_threads(n)
-            function(*args)
-
-        calls = {str(n): Candidate(partial(call, n, function, args)) for n in (1, 2)}
+        calls = {
+            str(n): Candidate(partial(function, *args), partial(torch.set_num_threads, n))
+            for n in (1, 2)
+        }
         found = measure(calls, budget_s)
         cells.append(f"{found['1'].seconds / found['2'].seconds:.2f}")
     torch.set_num_threads(1)

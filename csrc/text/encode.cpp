@@ -132,9 +132,31 @@ class Encoder {
            py::cast<int>(first.attr("ndim")) > 0;
   }
 
+  // Small whole numbers, which most tokens are, where Python keeps them; false for all else.
+  static bool small(PyObject* token, Token& value) {
+    if (!PyLong_CheckExact(token)) return false;
+#if PY_VERSION_HEX >= 0x030C0000
+    const auto* number = reinterpret_cast<const PyLongObject*>(token);
+    if (!PyUnstable_Long_IsCompact(number)) return false;
+    value = PyUnstable_Long_CompactValue(number);
+#else
+    if (size_t(Py_SIZE(token)) > 1) return false;  // negative ones have a negative size
+    value = Py_SIZE(token) ? Token(reinterpret_cast<PyLongObject*>(token)->ob_digit[0]) : 0;
+#endif
+    return true;
+  }
+
   void tokens(const py::object& members) {
+    const Py_ssize_t size = PySequence_Fast_GET_SIZE(members.ptr());
+    PyObject* const* items = PySequence_Fast_ITEMS(members.ptr());
+    const size_t before = out.ids.size();
+    out.ids.resize(before + size);
+    Token* to = out.ids.data() + before;
+    Py_ssize_t done = 0;
+    while (done < size && small(items[done], to[done])) ++done;  // no code of anyone's runs here
+    out.ids.resize(before + done);
     // Read anew at each step: a token's own __hash__ may do anything.
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(members.ptr()); ++i) {
+    for (Py_ssize_t i = done; i < PySequence_Fast_GET_SIZE(members.ptr()); ++i) {
       PyObject* token = PySequence_Fast_GET_ITEM(members.ptr(), i);
       if (PyLong_Check(token)) {
         int overflow = 0;

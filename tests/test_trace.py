@@ -13,7 +13,7 @@ from test_estimators import BatchMean, WrongFactor, warm
 from torch import Tensor
 
 import pgest
-from benchmarks.outcomes import force
+from pgest.comparison.outcomes import force
 
 Params = tuple[Tensor, Tensor, Tensor]
 F64 = torch.float64
@@ -142,7 +142,7 @@ def test_a_trace_with_one_draw_is_expect() -> None:
     """The same noise gives the same value and gradient, bit for bit."""
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
     noise = torch.rand(4, 5, 3, generator=torch.Generator().manual_seed(1))
-    for name in ("reinforce", "rloo", "straight_through", "gumbel_softmax", "gumbel_softmax_hard"):
+    for name in ("reinforce", "rloo", "straight_through", "gumbel_softmax", "st_gumbel"):
         bits = pgest.Bernoulli(logits, event_dims=1)
         value = pgest.expect(lambda z: z.prod(-1), bits, name, num_samples=4, noise=noise)
         trace = pgest.Trace(4)

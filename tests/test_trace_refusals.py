@@ -85,12 +85,12 @@ def test_one_of_many_paths_may_be_missing() -> None:
         x = trace.expand(torch.zeros(3, requires_grad=True))
         first = trace.draw(pgest.Bernoulli(x), "straight_through")
         last = trace.draw(pgest.Bernoulli(x + first), "gumbel_softmax")
-        side = trace.draw(pgest.Bernoulli(x), "gumbel_softmax_hard")
+        side = trace.draw(pgest.Bernoulli(x), "st_gumbel")
         trace.cost(last + (side if used else side.detach()))
         if used:
             trace.value()
             continue
-        with pytest.raises(ValueError, match=r"^gumbel_softmax_hard .* path to draw 2, of Bern"):
+        with pytest.raises(ValueError, match=r"^st_gumbel .* path to draw 2, of Bern"):
             trace.value()
 
 

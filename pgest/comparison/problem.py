@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pgest.comparison.outcomes import KINDS, outcomes, table, tokens_of
 from pgest.distributions import Distribution
-from pgest.estimators import Estimator, expect
+from pgest.estimators import Estimator, checks, expect
 
 MAX_SUPPORT = 65536
 MAX_NUMBERS = 2**24  # of an enumeration's noise
@@ -55,7 +55,8 @@ class Listed:
         self.batch, self.event = distribution.batch_shape, distribution.event_shape
         z = distribution.enumerate_support().clone()
         floating = z.is_floating_point()
-        cost = f(z.requires_grad_() if floating else z)
+        shape = (len(z), *self.batch)
+        cost = checks.cost(f(z.requires_grad_() if floating else z), shape, distribution)
         self.cost = cost.detach()
         self.slope: Tensor | None = None
         if floating and cost.requires_grad:

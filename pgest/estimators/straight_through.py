@@ -69,7 +69,8 @@ class ReinMax(HardPathwise):
 
     `noise` is what `straight_through` takes: [S, *batch_shape, *event_shape], without the axis V.
 
-    Memory: the samples, and a token a row for the backward; for bits four times the samples.
+    Memory: the samples, and a token a row for the backward; for bits four times the samples. Twice
+    differentiable; forward mode raises for one-hot vectors.
 
     Source: Liu, Dong, Liu, Yu and Gao (2023), Bridging discrete and backpropagation, arXiv
     2304.08612 (ReinMax); Shekhovtsov (2023), Cold analysis of Rao-Blackwellized straight-through

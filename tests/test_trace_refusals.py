@@ -18,7 +18,7 @@ def test_a_draw_refuses_what_is_not_local() -> None:
     with pytest.raises(ValueError, match="exact is not local"):
         trace.draw(pgest.Bernoulli(logits), "exact")
     local = {n for n, e in registry.items() if isinstance(e, pgest.estimators.LocalEstimator)}
-    assert set(registry) - local == {"exact"}
+    assert set(registry) - local == {"exact", "sparsemax", "entmax15"}
     for name in local:
         trace.draw(pgest.Bernoulli(logits), name)
 

@@ -8,11 +8,13 @@ from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax,
 from pgest.estimators.pathwise import HardPathwise, Pathwise
 from pgest.estimators.registry import registry
 from pgest.estimators.score import RLOO, MovingAverage, Reinforce, ScoreFunction
+from pgest.estimators.sparse import Entmax15, SparseExpectation, Sparsemax
 from pgest.estimators.straight_through import GappedST, ReinMax, StraightThrough
 
 __all__ = [
     "RLOO",
     "DecoupledSTGumbel",
+    "Entmax15",
     "Estimator",
     "Exact",
     "GappedST",
@@ -27,6 +29,8 @@ __all__ = [
     "Reinforce",
     "STGumbel",
     "ScoreFunction",
+    "SparseExpectation",
+    "Sparsemax",
     "StraightThrough",
     "Traits",
     "expect",

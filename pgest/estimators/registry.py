@@ -11,6 +11,7 @@ from pgest.estimators.enumeration import Exact
 from pgest.estimators.gates import HardConcrete
 from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax, STGumbel
 from pgest.estimators.score import RLOO, Reinforce
+from pgest.estimators.sparse import Entmax15, Sparsemax
 from pgest.estimators.straight_through import GappedST, ReinMax, StraightThrough
 
 registry: Mapping[str, Estimator] = MappingProxyType(
@@ -26,6 +27,8 @@ registry: Mapping[str, Estimator] = MappingProxyType(
         "decoupled_st_gumbel": DecoupledSTGumbel(),
         "gumbel_rao": GumbelRao(),
         "hard_concrete": HardConcrete(),
+        "sparsemax": Sparsemax(),
+        "entmax15": Entmax15(),
     }
 )
 

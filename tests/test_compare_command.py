@@ -37,15 +37,16 @@ def test_the_advice_is_one_sentence() -> None:
         (slope, blind): "Take `slope`: 100 evaluations of f for a gradient to 10 %; without f's "
         "slope, `blind` needs 400.",
         (blind, biased): "Take `blind`: 400 evaluations of f for a gradient to 10 %.",
-        (
-            biased,
-        ): "None reaches a gradient to 10 %: all that apply are biased by more; `biased` is "
-        "the least biased, by 20 %.",
+        (biased,): "None is known to reach a gradient to 10 %: all that apply are biased by more, "
+        "or may be; `biased` is the least biased, by 20.0 %.",
     }
     for rows, advice in cases.items():
         assert Comparison(rows, {}, 0.1).advice() == advice
     assert Comparison((biased,), {}, 0.1).record()["figures"][0]["needed"] is None
     assert "never" in str(Comparison((biased,), {}, 0.1))
+    vague = figures("vague", 0.08, 0.1, bias_error=0.05, unbiased=False, enumerated=False)
+    assert "not known" in str(Comparison((vague,), {}, 0.1))
+    assert Comparison((vague,), {}, 0.2).needed(vague) == pytest.approx(4)
 
 
 PROBLEM = """

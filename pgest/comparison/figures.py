@@ -47,9 +47,11 @@ class Figures:
     def calls(self, precision: float) -> float:
         """How many calls' mean has a relative error (root mean square) of `precision`.
 
-        The bias does not average out: infinite where it is larger already.
+        The bias does not average out: infinite where it is larger already, or may be by its error.
         """
-        bias = 0.0 if self.bias < ROUNDING or self._believed() else self.bias
+        bias = self.bias + self.bias_error
+        if bias < ROUNDING or self._believed():
+            bias = 0.0
         if bias >= precision:
             return math.inf
         return max(1.0, self.spread**2 / (precision**2 - bias**2))
@@ -112,9 +114,12 @@ class Comparison:
             str(row.evaluations),
             str(row.backwards),
             f"{row.variance_cost:.3g}",
-            "never" if math.isinf(needed) else self._number(row),
+            self._unreached(row) if math.isinf(needed) else self._number(row),
             f"{1000 * row.seconds:.2f}",
         )
+
+    def _unreached(self, row: Figures) -> str:
+        return "never" if row.bias - row.bias_error >= self.precision else "not known"
 
     def advice(self) -> str:
         """One sentence: what to take."""
@@ -123,8 +128,8 @@ class Comparison:
         goal = f"a gradient to {100 * self.precision:g} %"
         if math.isinf(needed):
             return (
-                f"None reaches {goal}: all that apply are biased by more; `{best.name}` is the "
-                f"least biased, by {100 * best.bias:.0f} %."
+                f"None is known to reach {goal}: all that apply are biased by more, or may be; "
+                f"`{best.name}` is the least biased, by {_percent(best.bias, best.bias_error)} %."
             )
         said = f"Take `{best.name}`: {self._number(best)} evaluations of f for {goal}"
         if best.spread == 0 and best.bias < ROUNDING:

@@ -3,15 +3,17 @@
 `python -m benchmarks.estimators` writes `results/estimators.md` and `results/estimators.png`.
 
 Estimates are enumerated: every outcome of the samples is a row of one batch, weighted by its
-probability. The noise of Gumbel-softmax is continuous; a midpoint rule stands for its expectation.
+probability. Where noise is continuous a midpoint rule, or many draws, stand for its expectation.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +21,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 import pgest
 from benchmarks.harness import RESULTS, Candidate, environment, measure
-from benchmarks.outcomes import outcomes
-from pgest.estimators import Estimator, GumbelSoftmax, MovingAverage, registry
+from pgest.comparison import problems
+from pgest.comparison.outcomes import outcomes
+from pgest.estimators import Estimator, MovingAverage, registry
 
 EVALUATIONS = 4
 MIDPOINTS = 200_000
@@ -32,7 +35,7 @@ class Problem:
     """A cost of one draw, small enough to enumerate four samples of it."""
 
     title: str
-    kind: type[pgest.Bernoulli] | type[pgest.OneHotCategorical]
+    kind: Any
     logits: Tensor
     f: Cost
 
@@ -44,31 +47,24 @@ class Problem:
         return torch.autograd.grad(value.sum(), rows)[0]
 
 
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+PROBLEMS = tuple(
+    Problem(given.title, type(given.distribution), given.distribution.logits, given.f)
+    for given in (problems[name] for name in ("one-bit", "three-bits", "one-of-three"))
+)
 
 
-def three_bits(z: Tensor) -> Tensor:
-    return (z @ tensor(1.0, -0.5, 0.7) + 2 * z[..., 0] * z[..., 1] - 0.6) ** 3 + z[..., 2]
-
-
-PROBLEMS = (
-    Problem("one bit, (z - 0.45)²", pgest.Bernoulli, tensor(0.75).logit(),
-            lambda z: ((z - 0.45) ** 2).sum(-1)),
-    Problem("three bits, a cubic", pgest.Bernoulli, tensor(0.3, -1.1, 0.8), three_bits),
-    Problem("one of three, a quartic", pgest.OneHotCategorical, tensor(0.3, -0.8, 0.5),
-            lambda z: (z @ tensor(1.0, -1.2, 0.4)) ** 4),
-)  # fmt: skip
-
-
-def midpoints(problem: Problem) -> tuple[Tensor, Tensor]:
-    """One sample's noise on a grid [1, rows, ...], equally probable."""
-    n = round(MIDPOINTS ** (1 / problem.logits.numel()))
-    axis = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    grid = torch.cartesian_prod(*[axis] * problem.logits.numel()).view(
-        1, -1, problem.logits.numel()
-    )
-    return grid, torch.full((grid.shape[1],), 1 / grid.shape[1], dtype=torch.float64)
+def one_sample(problem: Problem, estimator: Estimator) -> tuple[Tensor, Tensor]:
+    """One sample's noise [1, rows, ...], equally probable: a grid, or many draws."""
+    q = problem.kind(problem.logits, event_dims=0)
+    shape = estimator.noise_shape(q, 1)[1:]
+    n = round(MIDPOINTS ** (1 / shape.numel()))
+    if n > 10:
+        axis = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        noise = torch.cartesian_prod(*[axis] * shape.numel()).view(1, -1, *shape)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, MIDPOINTS, *shape, dtype=torch.float64, generator=generator)
+    return noise, torch.full((noise.shape[1],), 1 / noise.shape[1], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,20 @@ def row(problem: Problem, estimator: str | Estimator) -> Row:
     """The exact moments of an estimator with four evaluations of f; the support's for exact."""
     (truth,) = problem.gradients("exact", torch.zeros(1, 1), 1)
     chosen = registry[estimator] if isinstance(estimator, str) else estimator
-    gumbel = isinstance(chosen, GumbelSoftmax)
-    noise, p = midpoints(problem) if gumbel else outcomes(problem.kind, problem.logits, EVALUATIONS)
+    if not issubclass(problem.kind, chosen.traits.distributions):
+        return Row(math.nan, math.nan, math.nan, math.nan)
+    continuous = not (chosen.traits.enumerable or "support" in chosen.traits.evaluations)
+    noise, p = (
+        one_sample(problem, chosen)
+        if continuous
+        else outcomes(problem.kind, problem.logits, EVALUATIONS)
+    )
     g = problem.gradients(estimator, noise, noise.shape[0]).expand(len(p), -1) / truth.norm()
     mean = p @ g
-    variance = p @ (g - mean) ** 2 / (EVALUATIONS if gumbel else 1)  # the mean of independent ones
+    calls = EVALUATIONS if continuous else 1  # whose mean is taken
+    variance = p @ (g - mean) ** 2 / calls
     along = g @ truth / truth.norm()
-    spread = p @ (along - p @ along) ** 2 / (EVALUATIONS if gumbel else 1)
+    spread = p @ (along - p @ along) ** 2 / calls
     bias = (mean - truth / truth.norm()).norm()
     return Row(float(bias), float(variance.sum().sqrt()), float(p @ along), float(spread.sqrt()))
 
@@ -221,6 +224,13 @@ def small_step_times(budget_s: float, samples: int = 100) -> dict[str, float]:
     return {name: m.seconds for name, m in measure(steps, budget_s).items()}
 
 
+def cells(r: Row) -> str:
+    """Bias and spread in percent, or dashes where the estimator does not take the distribution."""
+    if math.isnan(r.bias):
+        return "– | –"
+    return f"{0 if r.bias < 1e-9 else 100 * r.bias:.1f} | {100 * r.spread:.1f}"
+
+
 def report(
     found: list[tuple[str, list[Row]]], times: dict[str, float], small: dict[str, float]
 ) -> str:
@@ -233,17 +243,17 @@ def report(
         f"pgest {facts['pgest']}, {facts['date']}.",
         "",
         "Bias and standard deviation (sd) in percent of the true gradient's length, with",
-        f"{EVALUATIONS} evaluations of f (`exact`: the support), enumerated. `gumbel_softmax` has",
-        f"temperature 1 and a midpoint rule with {MIDPOINTS} points, good to about 2 percent;",
-        "`MovingAverage` is shown at its best: its baseline has settled on the expected cost, and",
-        "that of a model which still learns keeps moving.",
+        f"{EVALUATIONS} evaluations of f (`exact`: the support), enumerated. Where the noise is",
+        f"continuous (the Gumbel family, hard concrete) a midpoint rule with {MIDPOINTS} points",
+        "is good to about 2 percent; `gumbel_rao` is that many draws. A dash is a distribution",
+        "that is not taken. `MovingAverage` is shown at its best: its baseline has settled on the",
+        "expected cost, and that of a model which still learns keeps moving.",
         "",
         "| estimator | " + " | ".join(f"{p.title}: bias | sd" for p in PROBLEMS) + " |",
         "|---|" + "---:|" * (2 * len(PROBLEMS)),
     ]
     for name, rows in found:
-        cells = (f"{0 if r.bias < 1e-9 else 100 * r.bias:.1f} | {100 * r.spread:.1f}" for r in rows)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells(r) for r in rows) + " |")
     lines += [
         "",
         "## Time of a step",

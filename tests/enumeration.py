@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import pgest
-from benchmarks.outcomes import Kind, outcomes, table
+from pgest.comparison.outcomes import Kind, outcomes, table
 
 
 @dataclass(frozen=True)

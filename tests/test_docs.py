@@ -21,11 +21,19 @@ TUNING = DOCS / "tuning.md"
 LINEAR = DOCS / "linear.md"
 OPS = DOCS / "ops.md"
 REWARDS = DOCS / "rewards.md"
+COMPARE = DOCS / "compare.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
     blocks = list(run(ESTIMATORS))
     assert len(blocks) == 5
+    for says, printed in blocks:
+        assert says == printed
+
+
+def test_compare_prints_what_it_says() -> None:
+    blocks = list(run(COMPARE))
+    assert len(blocks) == 3
     for says, printed in blocks:
         assert says == printed
 
@@ -108,7 +116,7 @@ def test_the_table_of_estimators_is_their_traits() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR, OPS], ids=lambda page: page.stem
+    "page", [ESTIMATORS, COMPARE, OBJECTIVES, TUNING, LINEAR, OPS], ids=lambda page: page.stem
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from test_estimators import LOGITS, TABLE, UNBIASED, interacting
 from torch import Tensor
 
 import pgest
-from benchmarks.outcomes import Kind
+from pgest.comparison.outcomes import Kind
 from pgest.estimators import MovingAverage
 
 GRID = torch.tensor([[0.3, -1.1], [0.8, 0.1]], dtype=torch.float64)

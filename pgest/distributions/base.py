@@ -90,7 +90,8 @@ class Distribution(ABC):
         """Return `log_prob` of a value that `sample` returned, by the cheapest way there is."""
         return self.log_prob(sample)
 
-    def _sum_event(self, per_variable: Tensor) -> Tensor:
+    def sum_event(self, per_variable: Tensor) -> Tensor:
+        """Sum over the variables of one draw: [..., *variables] -> [..., *batch_shape]."""
         if self.event_dims == 0:
             return per_variable
         return per_variable.sum(tuple(range(-self.event_dims, 0)))
@@ -137,6 +138,25 @@ class Relaxable(Distribution):
     @abstractmethod
     def nearest(self, relaxed: Tensor) -> Tensor:
         """The discrete value nearest to a relaxed one; nothing that comes back has a gradient."""
+
+    @abstractmethod
+    def soften(self, moved: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """The relaxed value of logits that were moved by a constant: `moved` is logits + constant.
+
+        [..., *logits.shape], in the dtype of statistics, differentiable in logits and T.
+        """
+
+    @abstractmethod
+    def perturbed_given(self, sample: Tensor, noise: Tensor) -> Tensor:
+        """Logits + noise, drawn given that they round to `sample`, from uniforms [..., *sample]."""
+
+    @abstractmethod
+    def gapped(self, sample: Tensor, gap: float) -> Tensor:
+        """Logits that are moved no more than needed for `sample` to lead by at least `gap`."""
+
+    @abstractmethod
+    def reinmax(self, sample: Tensor, temperature: float = 1.0) -> Tensor:
+        """`sample`, to the last bit, with ReinMax's Jacobian for the logits."""
 
 
 def uniform(
@@ -220,6 +240,17 @@ def tempered(logits: Tensor, temperature: float | Tensor, rows: torch.Size) -> T
     # It must not see infinities: its gradient would be 0 * inf.
     infinite = logits.isinf()
     return torch.where(infinite, logits, torch.where(infinite, 0.0, logits) / temperature)
+
+
+def attached(moved: Tensor, logits: Tensor) -> Tensor:
+    """`moved` with the gradient of the logits, an infinite one's excepted."""
+    path = finite(logits)
+    return moved.detach() + (path - path.detach())
+
+
+def with_path(sample: Tensor, path: Tensor) -> Tensor:
+    """`sample`, to the last bit, with the gradient of `path`."""
+    return sample + (path - path.detach())
 
 
 def without_path(value: Tensor, where: Tensor) -> Tensor:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from pgest.distributions.base import (
     Relaxable,
+    attached,
     check_floating,
     finite,
     readable,
     tempered,
     uniform,
+    with_path,
     without_path,
 )
 from pgest.reference import statistics_dtype
@@ -91,11 +93,11 @@ class Bernoulli(Relaxable):
         bits = self._bits(value)
         impossible = (self.logits == -torch.inf) & (value > 0)
         impossible = impossible | ((self.logits == torch.inf) & (value < 1))
-        return self._sum_event(torch.where(impossible, -torch.inf, bits))
+        return self.sum_event(torch.where(impossible, -torch.inf, bits))
 
     def score(self, sample: Tensor) -> Tensor:
         """Return `log_prob` of a sample, none of whose bits is impossible (or is about -1e38)."""
-        return self._sum_event(self._bits(sample))
+        return self.sum_event(self._bits(sample))
 
     def _bits(self, value: Tensor) -> Tensor:
         self._check_value(value)
@@ -107,7 +109,7 @@ class Bernoulli(Relaxable):
     def entropy(self) -> Tensor:
         """Entropy of one draw in nats, [*batch_shape]."""
         logits = finite(self.logits)
-        return self._sum_event(softplus(logits) - logits * logits.sigmoid())
+        return self.sum_event(softplus(logits) - logits * logits.sigmoid())
 
     def enumerate_support(self) -> Tensor:
         """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
@@ -137,6 +139,39 @@ class Bernoulli(Relaxable):
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""
         return (relaxed.detach() > 0.5).to(relaxed.dtype)
+
+    def soften(self, moved: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """Return sigmoid(moved / T)."""
+        moved = attached(moved, self.logits)
+        return tempered(moved, temperature, moved.shape).sigmoid()
+
+    def perturbed_given(self, sample: Tensor, noise: Tensor) -> Tensor:
+        """Return s log((1 - v a) / (v (1 - a))) for uniforms v, where s = 2 z - 1 and a = P(z).
+
+        It is logits plus a logistic variable that is cut off at 0, by inverting its distribution.
+        """
+        sign = 2 * sample.detach().to(statistics_dtype(self.logits)) - 1
+        toward = sign * self.logits.detach().to(sign.dtype)
+        v = noise.to(sign.dtype).clamp_min(torch.finfo(sign.dtype).tiny)
+        return sign * (softplus(toward) + torch.log1p(-v * toward.sigmoid()) - v.log())
+
+    def gapped(self, sample: Tensor, gap: float) -> Tensor:
+        """Return s max(s logits, gap), where s = 2 z - 1."""
+        sign = 2 * sample.detach().to(statistics_dtype(self.logits)) - 1
+        return sign * (sign * self.logits.detach()).clamp_min(gap)
+
+    def reinmax(self, sample: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return bits b whose Jacobian is 1/2 |b - p|, or with T that of the two logits (0, z).
+
+        J = 1/2 (|b - q| + q (1 - q) - p (1 - p)),   q = sigmoid(logits / T)
+        """
+        logits = self.logits.to(statistics_dtype(self.logits))
+        sign = 2 * sample.detach().to(logits.dtype) - 1
+        # J's integral, of which autograd makes J and J's derivatives.
+        path = temperature * logsigmoid(sign * logits / temperature) * sign
+        if temperature != 1:
+            path = path + temperature * (logits / temperature).sigmoid() - logits.sigmoid()
+        return with_path(sample, 0.5 * path).to(self.logits.dtype)
 
 
 def _check_bits(logits: Tensor) -> None:

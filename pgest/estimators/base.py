@@ -28,6 +28,9 @@ class Traits:
         min_samples: the smallest `num_samples`.
         stateful: calls change it, so that it is an instance of the user's, not a name.
         scores: it takes the sample's probability after f ran, which must not change it in place.
+        enumerable: an estimate is a function of S independent draws by `Distribution.sample` from
+            `noise` [S, *batch_shape, *event_shape] (without the axis V), and of nothing else: its
+            moments are sums over what may be drawn.
     """
 
     unbiased: bool
@@ -38,6 +41,7 @@ class Traits:
     min_samples: int = 1
     stateful: bool = False
     scores: bool = True
+    enumerable: bool = False
 
 
 class Estimator(ABC):
@@ -61,6 +65,10 @@ class Estimator(ABC):
     def frozen(self) -> bool:
         """Whether calls leave a stateful one as it is for now."""
         return False
+
+    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
+        """Return the shape of the uniforms that `noise` takes: one a variable of each sample."""
+        return torch.Size((num_samples, *distribution.variables))
 
     def __repr__(self) -> str:
         return (

@@ -8,8 +8,11 @@ from typing import Any
 
 from pgest.estimators.base import Estimator, Traits
 from pgest.estimators.enumeration import Exact
-from pgest.estimators.pathwise import GumbelSoftmax, StraightThrough
+from pgest.estimators.gates import HardConcrete
+from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax, STGumbel
 from pgest.estimators.score import RLOO, Reinforce
+from pgest.estimators.sparse import Entmax15, Sparsemax
+from pgest.estimators.straight_through import GappedST, ReinMax, StraightThrough
 
 registry: Mapping[str, Estimator] = MappingProxyType(
     {
@@ -17,10 +20,28 @@ registry: Mapping[str, Estimator] = MappingProxyType(
         "rloo": RLOO(),
         "exact": Exact(),
         "straight_through": StraightThrough(),
+        "reinmax": ReinMax(),
+        "gapped_st": GappedST(),
         "gumbel_softmax": GumbelSoftmax(),
-        "gumbel_softmax_hard": GumbelSoftmax(hard=True),
+        "st_gumbel": STGumbel(),
+        "decoupled_st_gumbel": DecoupledSTGumbel(),
+        "gumbel_rao": GumbelRao(),
+        "hard_concrete": HardConcrete(),
+        "sparsemax": Sparsemax(),
+        "entmax15": Entmax15(),
     }
 )
+
+# What others call them; one word for one thing, so that these are told the word.
+ELSEWHERE = {
+    "zgr": "reinmax",
+    "gumbel_softmax_hard": "st_gumbel",
+    "straight_through_gumbel_softmax": "st_gumbel",
+    "st_gs": "st_gumbel",
+    "gst": "gapped_st",
+    "concrete": "gumbel_softmax",
+    "st": "straight_through",
+}
 
 
 def resolve(estimator: Any) -> Estimator:
@@ -36,6 +57,8 @@ def resolve(estimator: Any) -> Estimator:
     if isinstance(estimator, str):
         if estimator in registry:
             return registry[estimator]
+        if (word := ELSEWHERE.get(estimator.replace("-", "_").lower())) is not None:
+            raise ValueError(f"estimator {estimator!r} is called {word!r} here")
         if estimator.replace("_", "").lower() == "movingaverage":
             raise ValueError(
                 f"estimator must be an instance where it keeps state, got {estimator!r}: make one "

@@ -79,7 +79,7 @@ class Reinforce(ScoreFunction):
     """
 
     name: ClassVar[str] = "reinforce"
-    traits: ClassVar[Traits] = Traits(unbiased=True)
+    traits: ClassVar[Traits] = Traits(unbiased=True, enumerable=True)
 
     def weight(self, cost: Tensor) -> Tensor:
         """Return the cost."""
@@ -117,7 +117,7 @@ class MovingAverage(ScoreFunction, nn.Module):
     """
 
     name: ClassVar[str] = "MovingAverage"
-    traits: ClassVar[Traits] = Traits(unbiased=True, stateful=True)
+    traits: ClassVar[Traits] = Traits(unbiased=True, stateful=True, enumerable=True)
     decayed_sum: Tensor
     decayed_count: Tensor
 
@@ -188,7 +188,7 @@ class RLOO(ScoreFunction):
     """
 
     name: ClassVar[str] = "rloo"
-    traits: ClassVar[Traits] = Traits(unbiased=True, min_samples=2)
+    traits: ClassVar[Traits] = Traits(unbiased=True, min_samples=2, enumerable=True)
 
     def weight(self, cost: Tensor) -> Tensor:
         """Return the cost minus the mean cost of the other samples."""

@@ -182,7 +182,7 @@ class OneHotCategorical(_Softmax, Relaxable):
         broadcasts to that shape without the axis V. Rows are refused as in `sample`.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
-        _check_rows(logits.detach().amax(-1))
+        check_rows(logits.detach().amax(-1))
         u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0: the smallest positive number stands for it, and all stays finite.
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
@@ -222,7 +222,7 @@ def draw_tokens(
             return sample(logits, draws, noise=u).tokens.reshape(*sample_shape, *rows)
         cumulative = logits.softmax(-1, statistics_dtype(logits)).cumsum(-1, dtype=torch.float64)
         total = cumulative[..., -1:]
-        _check_rows(total)
+        check_rows(total)
         u = u.movedim(0, -1)
         # Rounding must not carry a uniform to the total: behind it no token has a probability.
         below = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
@@ -231,7 +231,7 @@ def draw_tokens(
         return tokens.movedim(-1, 0).reshape(*sample_shape, *rows)
 
 
-def _check_rows(of_rows: Tensor) -> None:
+def check_rows(of_rows: Tensor) -> None:
     """Raise where a number that summarises a row is not finite, if it may be looked at."""
     if readable(of_rows) and not bool(of_rows.isfinite().all()):
         raise ValueError(

@@ -1,14 +1,30 @@
 """Estimators of the gradient of E[f(z)] for a discrete z, all behind one call, `expect`."""
 
 from pgest.estimators.base import Estimator, LocalEstimator, Traits
+from pgest.estimators.baselines import Constant, MovingAverage, SelfCritical
+from pgest.estimators.bounds import vimco
+from pgest.estimators.coupled import ARM, ARMS, CoupledBits, DisARM
+from pgest.estimators.dice import DiCE
 from pgest.estimators.enumeration import Exact
 from pgest.estimators.expectation import expect
+from pgest.estimators.nvil import NVIL
 from pgest.estimators.pathwise import GumbelSoftmax, Pathwise, StraightThrough
 from pgest.estimators.registry import registry
-from pgest.estimators.score import RLOO, MovingAverage, Reinforce, ScoreFunction
+from pgest.estimators.score import RLOO, Reinforce, ScoreFunction
+from pgest.estimators.spread import Antithetic, Stratified
+from pgest.estimators.swaps import ARSM
 
 __all__ = [
+    "ARM",
+    "ARMS",
+    "ARSM",
+    "NVIL",
     "RLOO",
+    "Antithetic",
+    "Constant",
+    "CoupledBits",
+    "DiCE",
+    "DisARM",
     "Estimator",
     "Exact",
     "GumbelSoftmax",
@@ -17,8 +33,11 @@ __all__ = [
     "Pathwise",
     "Reinforce",
     "ScoreFunction",
+    "SelfCritical",
     "StraightThrough",
+    "Stratified",
     "Traits",
     "expect",
     "registry",
+    "vimco",
 ]

@@ -8,22 +8,21 @@ probability. Where noise is continuous a midpoint rule, or many draws, stand for
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch import Tensor
 
 import pgest
-from benchmarks.harness import RESULTS, Candidate, environment, measure
+from benchmarks.couplings import RULES, noise_for
+from benchmarks.estimator_steps import small_step_times, step_times
+from benchmarks.harness import RESULTS, environment
 from pgest.comparison import problems
-from pgest.comparison.outcomes import outcomes
-from pgest.estimators import Estimator, MovingAverage, registry
+from pgest.estimators import ARM, ARSM, Estimator, MovingAverage, SelfCritical, registry
+from pgest.estimators.registry import resolve
 
 EVALUATIONS = 4
 MIDPOINTS = 200_000
@@ -39,9 +38,11 @@ class Problem:
     logits: Tensor
     f: Cost
 
-    def gradients(self, estimator: str | Estimator, noise: Tensor, samples: int) -> Tensor:
-        """Gradient estimates [rows, ...] for noise [S, rows, ...]."""
-        rows = self.logits.expand(noise.shape[1], *self.logits.shape).clone().requires_grad_()
+    def gradients(
+        self, estimator: str | Estimator, noise: Tensor, samples: int, outcomes: int = 1
+    ) -> Tensor:
+        """Gradient estimates [outcomes, ...], each a row of the noise."""
+        rows = self.logits.expand(outcomes, *self.logits.shape).clone().requires_grad_()
         q = self.kind(rows, event_dims=1 if self.kind is pgest.Bernoulli else 0)
         value = pgest.expect(self.f, q, estimator, num_samples=samples, noise=noise)
         return torch.autograd.grad(value.sum(), rows)[0]
@@ -77,24 +78,37 @@ class Row:
     along_spread: float
 
 
-def row(problem: Problem, estimator: str | Estimator) -> Row:
-    """The exact moments of an estimator with four evaluations of f; the support's for exact."""
-    (truth,) = problem.gradients("exact", torch.zeros(1, 1), 1)
-    chosen = registry[estimator] if isinstance(estimator, str) else estimator
-    if not issubclass(problem.kind, chosen.traits.distributions):
-        return Row(math.nan, math.nan, math.nan, math.nan)
-    continuous = not (chosen.traits.enumerable or "support" in chosen.traits.evaluations)
-    noise, p = (
-        one_sample(problem, chosen)
-        if continuous
-        else outcomes(problem.kind, problem.logits, EVALUATIONS)
-    )
-    g = problem.gradients(estimator, noise, noise.shape[0]).expand(len(p), -1) / truth.norm()
+# Samples that four evaluations of f are, and how many independent estimates are averaged.
+SAMPLES: dict[type[Estimator], tuple[int, int]] = {
+    SelfCritical: (EVALUATIONS - 1, 1),
+    ARM: (2, EVALUATIONS // 2),
+    ARSM: (1, 1),  # of three tokens
+}
+
+
+def row(problem: Problem, estimator: str | Estimator) -> Row | None:
+    """The exact moments of an estimator with four evaluations of f; the support's for exact.
+
+    None where it does not take the problem's distribution.
+    """
+    truth, chosen = problem.gradients("exact", torch.zeros(1, 1, 1), 1)[0], resolve(estimator)
+    traits = chosen.traits
+    if not issubclass(problem.kind, traits.distributions):
+        return None
+    if "support" in traits.evaluations:  # nothing is random
+        noise, p = torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.float64)
+        samples, times = 1, 1
+    elif traits.enumerable or type(chosen) in RULES:
+        samples, times = SAMPLES.get(type(chosen), (EVALUATIONS, 1))
+        noise, p = noise_for(chosen, problem.kind, problem.logits, samples)
+    else:
+        samples, times = 1, EVALUATIONS
+        noise, p = one_sample(problem, chosen)
+    g = problem.gradients(chosen, noise, samples, len(p)) / truth.norm()
     mean = p @ g
-    calls = EVALUATIONS if continuous else 1  # whose mean is taken
-    variance = p @ (g - mean) ** 2 / calls
+    variance = p @ (g - mean) ** 2 / times
     along = g @ truth / truth.norm()
-    spread = p @ (along - p @ along) ** 2 / calls
+    spread = p @ (along - p @ along) ** 2 / times
     bias = (mean - truth / truth.norm()).norm()
     return Row(float(bias), float(variance.sum().sqrt()), float(p @ along), float(spread.sqrt()))
 
@@ -107,7 +121,7 @@ def settled(problem: Problem) -> MovingAverage:
     return estimator.eval()
 
 
-def figures() -> list[tuple[str, list[Row]]]:
+def figures() -> list[tuple[str, list[Row | None]]]:
     """One row of every problem for each estimator."""
     names = dict.fromkeys(["exact", "rloo", "MovingAverage", *registry])
     return [
@@ -115,16 +129,17 @@ def figures() -> list[tuple[str, list[Row]]]:
     ]
 
 
-def plot(found: list[tuple[str, list[Row]]], path: Path) -> None:
+def plot(found: list[tuple[str, list[Row | None]]], path: Path) -> None:
     """Draw where each estimate lies: dot = mean, bar = one standard deviation to both sides."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 0.6 + 0.3 * len(found)), layout="constrained")
     panels = figure.subplots(1, len(PROBLEMS), sharey=True)
     for i, (problem, axes) in enumerate(zip(PROBLEMS, panels, strict=True)):
         axes.axvline(1, color="black", linewidth=1, linestyle="--")
         for y, (_, rows) in enumerate(found):
-            r = rows[i]
+            if (r := rows[i]) is None:
+                continue
             color = "tab:blue" if r.bias < 1e-9 else "tab:orange"
             ends = [r.along_mean - r.along_spread, r.along_mean + r.along_spread]
             axes.plot(ends, [y, y], color=color, linewidth=6, alpha=0.35, solid_capstyle="butt")
@@ -141,98 +156,15 @@ def plot(found: list[tuple[str, list[Row]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-class Autoencoder(nn.Module):
-    """784-200-200 to 200 bits and back, leaky ReLU: the usual binary autoencoder of digits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.decoder = self.stack(784, 200), self.stack(200, 784)
-
-    @staticmethod
-    def stack(inputs: int, outputs: int) -> nn.Sequential:
-        sizes = [inputs, 200, 200, outputs]
-        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
-        return nn.Sequential(layers[0], nn.LeakyReLU(0.3), layers[1], nn.LeakyReLU(0.3), layers[2])
-
-    def nll(self, z: Tensor, x: Tensor) -> Tensor:
-        logits = self.decoder(z)
-        return binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(
-            -1
-        )
-
-
-def with_pgest(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
-    bits = pgest.Bernoulli(net.encoder(x), event_dims=1)
-    return pgest.expect(lambda z: net.nll(z, x), bits, "rloo", num_samples=samples)
-
-
-def by_hand(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
-    """What people write: torch's Bernoulli log-probability of all samples at once."""
-    logits = net.encoder(x)
-    wide = logits.expand(samples, *logits.shape)
-    z = torch.bernoulli(wide.detach().sigmoid())
-    cost = net.nll(z, x)
-    weight = (cost.detach() - cost.detach().mean(0)) * samples / (samples - 1)
-    logp = -binary_cross_entropy_with_logits(wide, z, reduction="none").sum(-1)
-    return (cost + weight * (logp - logp.detach())).mean(0)
-
-
-def by_hand_tuned(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
-    """The same with the softplus taken once a row, and cheaper uniforms."""
-    logits = net.encoder(x)
-    z = (torch.rand(samples, *logits.shape) < logits.detach().sigmoid()).float()
-    cost = net.nll(z, x)
-    weight = (cost.detach() - cost.detach().mean(0)) * samples / (samples - 1)
-    logp = (z * logits).sum(-1) - softplus(logits).sum(-1)
-    return (cost + weight * (logp - logp.detach())).mean(0)
-
-
-def step_times(budget_s: float, batch: int = 100, samples: int = 4) -> dict[str, float]:
-    """Median seconds of forward and backward, candidates in turns."""
-    torch.manual_seed(0)
-    net, x = Autoencoder(), torch.bernoulli(torch.full((batch, 784), 0.13))
-
-    def candidate(step: Callable[[Autoencoder, Tensor, int], Tensor]) -> Candidate:
-        def run() -> None:
-            net.zero_grad()
-            step(net, x, samples).mean().backward()
-
-        return Candidate(run)
-
-    steps = {f.__name__: candidate(f) for f in (with_pgest, by_hand, by_hand_tuned)}
-    return {name: m.seconds for name, m in measure(steps, budget_s).items()}
-
-
-def small_step_times(budget_s: float, samples: int = 100) -> dict[str, float]:
-    """The same of four bits with a quadratic cost, where the time is that of the calls."""
-    logits, target = torch.zeros(4, requires_grad=True), torch.tensor([0.6, 0.51, 0.48, 0.45])
-
-    def cost(z: Tensor) -> Tensor:
-        return ((z - target) ** 2).sum(-1)
-
-    def small_with_pgest() -> None:
-        bits = pgest.Bernoulli(logits, event_dims=1)
-        pgest.expect(cost, bits, "rloo", num_samples=samples).backward()
-
-    def small_by_hand() -> None:
-        z = (torch.rand(samples, 4) < logits.detach().sigmoid()).float()
-        c = cost(z)
-        weight = (c - c.mean()) * samples / (samples - 1)
-        (weight * ((z * logits).sum(-1) - softplus(logits).sum())).mean().backward()
-
-    steps = {f.__name__: Candidate(f) for f in (small_with_pgest, small_by_hand)}
-    return {name: m.seconds for name, m in measure(steps, budget_s).items()}
-
-
-def cells(r: Row) -> str:
-    """Bias and spread in percent, or dashes where the estimator does not take the distribution."""
-    if math.isnan(r.bias):
+def cells(r: Row | None) -> str:
+    """Bias and spread of one problem."""
+    if r is None:
         return "– | –"
     return f"{0 if r.bias < 1e-9 else 100 * r.bias:.1f} | {100 * r.spread:.1f}"
 
 
 def report(
-    found: list[tuple[str, list[Row]]], times: dict[str, float], small: dict[str, float]
+    found: list[tuple[str, list[Row | None]]], times: dict[str, float], small: dict[str, float]
 ) -> str:
     """The page of results."""
     facts = environment()
@@ -252,8 +184,7 @@ def report(
         "| estimator | " + " | ".join(f"{p.title}: bias | sd" for p in PROBLEMS) + " |",
         "|---|" + "---:|" * (2 * len(PROBLEMS)),
     ]
-    for name, rows in found:
-        lines.append(f"| {name} | " + " | ".join(cells(r) for r in rows) + " |")
+    lines += [f"| {name} | " + " | ".join(map(cells, rows)) + " |" for name, rows in found]
     lines += [
         "",
         "## Time of a step",

@@ -17,7 +17,9 @@ from pgest.comparison import Comparison, Figures, problems
 from pgest.comparison.moments import Truth
 from pgest.comparison.outcomes import Kind
 from pgest.comparison.problem import Problem
-from pgest.estimators import MovingAverage, registry
+from pgest.estimators import NVIL, MovingAverage, registry
+
+ON_BITS = {n for n, e in registry.items() if issubclass(pgest.Bernoulli, e.traits.distributions)}
 
 
 class ListedBatchMean(BatchMean):
@@ -134,13 +136,16 @@ def test_one_bit_has_the_closed_forms() -> None:
 
 
 def test_evaluations_and_slopes_are_counted() -> None:
-    found = pgest.compare(interacting, whole(pgest.Bernoulli, BITS), num_samples=2, repeats=20)
+    found = pgest.compare(interacting, whole(pgest.Bernoulli, BITS), num_samples=4, repeats=20)
     counts = {r.name: (r.evaluations, r.backwards) for r in found.figures}
     assert counts["exact"] == (8, 0)
-    assert counts["rloo"] == (2, 0)
-    assert counts["reinmax"] == (2, 2)
-    assert counts["gumbel_softmax"] == (2, 2)
-    assert set(counts) == set(registry)
+    assert counts["rloo"] == (4, 0)
+    assert counts["self_critical"] == (5, 0)
+    assert counts["antithetic"] == (4, 0)
+    assert counts["reinmax"] == (4, 4)
+    assert counts["gumbel_softmax"] == (4, 4)
+    assert set(counts) == ON_BITS
+    assert set(found.refused) == set(registry) - ON_BITS
     assert all(r.seconds > 0 for r in found.figures)
     order = [(found.needed(r), r.bias) for r in found.figures if r.bias > 1e-9]
     assert order == sorted(order)
@@ -175,11 +180,30 @@ def test_a_black_box_has_no_slope() -> None:
     def f(z: Tensor) -> Tensor:
         return interacting(z).detach()
 
-    found = pgest.compare(f, whole(pgest.Bernoulli, BITS), num_samples=2, repeats=20)
+    found = pgest.compare(f, whole(pgest.Bernoulli, BITS), num_samples=4, repeats=20)
     assert "reinmax needs a cost that is differentiable" in found.refused["reinmax"]
     assert {r.name for r in found.figures} == {
-        n for n, e in registry.items() if not e.traits.needs_path
+        n for n in ON_BITS if not registry[n].traits.needs_path
     }
+
+
+def test_samples_that_do_not_come_in_pairs_are_refused_by_name() -> None:
+    names = ["rloo", "disarm", "arms", "antithetic"]
+    q = whole(pgest.Bernoulli, BITS)
+    found = pgest.compare(interacting, q, names, num_samples=3, repeats=20)
+    assert {r.name for r in found.figures} == {"rloo", "arms"}
+    assert found.refused["disarm"] == "num_samples must be a multiple of 2 for disarm, got 3"
+    assert "at least 4 for antithetic" in found.refused["antithetic"]
+
+
+def test_nvil_takes_part_with_its_input_only() -> None:
+    nvil = NVIL(torch.nn.Identity()).eval()
+    given = nvil.given(torch.tensor(1.5, dtype=torch.float64))
+    q = whole(pgest.Bernoulli, BITS)
+    found = pgest.compare(interacting, q, {"nvil": given, "bare": nvil}, num_samples=2)
+    assert [(r.name, r.enumerated) for r in found.figures] == [("nvil", True)]
+    assert row(found, "nvil").bias < 1e-10
+    assert "nvil.given(x)" in found.refused["bare"]
 
 
 def test_an_estimator_with_state_is_not_enumerated_while_it_learns() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -15,7 +14,8 @@ import pgest
 from benchmarks import estimators as benchmark
 from benchmarks.harness import RESULTS
 from pgest.comparison.outcomes import Kind
-from pgest.estimators import MovingAverage, ScoreFunction, Traits, registry
+from pgest.estimators import Constant, MovingAverage, ScoreFunction, Traits, registry
+from pgest.estimators.registry import resolve
 
 BITS = torch.tensor([0.3, -1.1, 0.8], dtype=torch.float64)
 ROWS = torch.tensor([[0.3, -1.1, 0.8], [1.0, 0.2, -0.4]], dtype=torch.float64)
@@ -39,11 +39,36 @@ def warm(decay: float = 0.9) -> MovingAverage:
     return estimator.eval()
 
 
-UNBIASED = [("reinforce", 1), ("reinforce", 2), ("rloo", 2), ("rloo", 3), (warm(), 1), ("exact", 1)]
+UNBIASED: list[tuple[Any, int]] = [
+    ("reinforce", 1),
+    ("reinforce", 2),
+    ("rloo", 2),
+    ("rloo", 3),
+    (warm(), 1),
+    (Constant(1.5), 1),
+    ("self_critical", 1),
+    ("self_critical", 2),
+    ("exact", 1),
+    ("dice", 1),
+    ("dice", 2),
+    ("arm", 2),
+    ("disarm", 2),
+    ("disarm", 4),
+    ("arms", 2),
+    ("arms", 3),
+    ("arsm", 1),
+    ("antithetic", 4),
+    ("stratified", 2),
+]
+CASES = [
+    (kind, estimator, samples)
+    for kind in LOGITS
+    for estimator, samples in UNBIASED
+    if issubclass(kind, resolve(estimator).traits.distributions)
+]
 
 
-@pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize(("estimator", "samples"), UNBIASED)
+@pytest.mark.parametrize(("kind", "estimator", "samples"), CASES)
 def test_the_unbiased_are(kind: Kind, estimator: Any, samples: int) -> None:
     logits = LOGITS[kind]
     found = moments(kind, logits, interacting, estimator, samples)
@@ -187,8 +212,7 @@ def test_a_constant_changes_reinforce_but_not_rloo(kind: Kind) -> None:
     assert more.variance.max() > 100 * plain.variance.max()
 
 
-@pytest.mark.parametrize("kind", LOGITS)
-@pytest.mark.parametrize(("estimator", "samples"), UNBIASED)
+@pytest.mark.parametrize(("kind", "estimator", "samples"), CASES)
 def test_f_may_use_the_logits(kind: Kind, estimator: Any, samples: int) -> None:
     """A small ELBO, E[log q(z) + cost(z)]: the gradient that does not pass through z is kept."""
 
@@ -228,21 +252,21 @@ def test_exact_is_differentiable_twice(kind: Kind) -> None:
 def test_every_estimator_has_its_row_in_the_benchmark() -> None:
     found = dict(benchmark.figures())
     assert set(found) == {*registry, "MovingAverage"}
-    unbiased = {name for name, rows in found.items() if all(r.bias < 1e-10 for r in rows)}
+    biased = {name for name, rows in found.items() if any(r and r.bias > 1e-10 for r in rows)}
     declared = {name for name, estimator in registry.items() if estimator.traits.unbiased}
-    assert unbiased == {*declared, "MovingAverage"}
+    assert set(found) - biased == {*declared, "MovingAverage"}
     page = (RESULTS / "estimators.md").read_text(encoding="utf-8")
     lines = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| ")]
     committed = {
-        name.strip(): [math.nan if "–" in x else float(x) for x in cells]
+        name.strip(): [float(x) for x in cells if "–" not in x]
         for name, *cells in lines[1 : len(found) + 1]
     }
     for name, rows in found.items():
-        figures = [100 * x for r in rows for x in (r.bias, r.spread)]
-        assert committed[name] == pytest.approx(figures, abs=0.0501, nan_ok=True), name
+        figures = [100 * x for r in rows if r for x in (r.bias, r.spread)]
+        assert committed[name] == pytest.approx(figures, abs=0.0501), name
 
     # What docs/estimators.md says of their spread beside that of rloo.
-    spread = {name: [r.spread for r in rows] for name, rows in found.items()}
+    spread = {name: [r.spread if r else 0.0 for r in rows] for name, rows in found.items()}
     one_bit, three_bits, one_of_three = range(3)
     for hard in ("straight_through", "st_gumbel"):
         for problem in (one_bit, one_of_three):

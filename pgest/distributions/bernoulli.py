@@ -81,7 +81,7 @@ class Bernoulli(Relaxable):
         """
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
-            _check_bits(logits)
+            check_bits(logits)
             u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
 
@@ -130,7 +130,7 @@ class Bernoulli(Relaxable):
         broadcasts to that shape. NaN is refused as in `sample`.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
-        _check_bits(logits)
+        check_bits(logits)
         u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
@@ -174,6 +174,7 @@ class Bernoulli(Relaxable):
         return with_path(sample, 0.5 * path).to(self.logits.dtype)
 
 
-def _check_bits(logits: Tensor) -> None:
+def check_bits(logits: Tensor) -> None:
+    """Raise where a logit is NaN, if it may be looked at."""
     if readable(logits) and bool(logits.isnan().any()):
         raise ValueError(f"logits must not be NaN, got {int(logits.isnan().sum())} such")

@@ -31,7 +31,7 @@ def expect(
     is the plain one, from f's own evaluations, and f may use the distribution's parameters too.
     A sampled gradient is of first order: differentiating it again raises for the score-function
     estimators, in eager code and under torch.func alike, unless by f's own parameters alone; a
-    pathwise one gives the second derivative of its path. `exact` is right to any order.
+    pathwise one gives the second derivative of its path. `exact` and `dice` are right to any order.
     The value of `gumbel_softmax` and `hard_concrete` estimates E[f(relaxed z)].
 
     Args:

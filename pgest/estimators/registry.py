@@ -7,17 +7,30 @@ from types import MappingProxyType
 from typing import Any
 
 from pgest.estimators.base import Estimator, Traits
+from pgest.estimators.baselines import SelfCritical
+from pgest.estimators.coupled import ARM, ARMS, DisARM
+from pgest.estimators.dice import DiCE
 from pgest.estimators.enumeration import Exact
 from pgest.estimators.gates import HardConcrete
 from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax, STGumbel
 from pgest.estimators.score import RLOO, Reinforce
 from pgest.estimators.sparse import Entmax15, Sparsemax
+from pgest.estimators.spread import Antithetic, Stratified
 from pgest.estimators.straight_through import GappedST, ReinMax, StraightThrough
+from pgest.estimators.swaps import ARSM
 
 registry: Mapping[str, Estimator] = MappingProxyType(
     {
         "reinforce": Reinforce(),
         "rloo": RLOO(),
+        "self_critical": SelfCritical(),
+        "dice": DiCE(),
+        "arm": ARM(),
+        "disarm": DisARM(),
+        "arms": ARMS(),
+        "arsm": ARSM(),
+        "antithetic": Antithetic(),
+        "stratified": Stratified(),
         "exact": Exact(),
         "straight_through": StraightThrough(),
         "reinmax": ReinMax(),
@@ -32,15 +45,25 @@ registry: Mapping[str, Estimator] = MappingProxyType(
     }
 )
 
-# What others call them; one word for one thing, so that these are told the word.
+# What others call them, in lower case and without separators; one word for one thing, so that
+# these are told the word.
 ELSEWHERE = {
+    "loorf": "rloo",
+    "u2g": "disarm",
     "zgr": "reinmax",
-    "gumbel_softmax_hard": "st_gumbel",
-    "straight_through_gumbel_softmax": "st_gumbel",
-    "st_gs": "st_gumbel",
+    "gumbelsoftmaxhard": "st_gumbel",
+    "straightthroughgumbelsoftmax": "st_gumbel",
+    "stgs": "st_gumbel",
     "gst": "gapped_st",
     "concrete": "gumbel_softmax",
     "st": "straight_through",
+}
+# What is no name, spelled likewise, and what to write instead.
+_INSTANCES = {
+    "constant": "give it the number, pgest.estimators.Constant(1.5)",
+    "movingaverage": "it keeps state: make one pgest.estimators.MovingAverage() and pass it to "
+    "every call",
+    "nvil": "make one pgest.estimators.NVIL(net) and pass nvil.given(x) to every call",
 }
 
 
@@ -57,12 +80,17 @@ def resolve(estimator: Any) -> Estimator:
     if isinstance(estimator, str):
         if estimator in registry:
             return registry[estimator]
-        if (word := ELSEWHERE.get(estimator.replace("-", "_").lower())) is not None:
-            raise ValueError(f"estimator {estimator!r} is called {word!r} here")
-        if estimator.replace("_", "").lower() == "movingaverage":
+        spelled = estimator.replace("-", "").replace("_", "").lower()
+        if spelled in ELSEWHERE:
+            raise ValueError(f"estimator {estimator!r} is called {ELSEWHERE[spelled]!r} here")
+        if spelled in _INSTANCES:
             raise ValueError(
-                f"estimator must be an instance where it keeps state, got {estimator!r}: make one "
-                "pgest.estimators.MovingAverage() and pass it to every call"
+                f"estimator must be an instance, got {estimator!r}: {_INSTANCES[spelled]}"
+            )
+        if spelled == "vimco":
+            raise ValueError(
+                "estimator 'vimco' bounds a logarithm, which is no E[f]: call "
+                "pgest.estimators.vimco(log_weight, logp)"
             )
         names = ", ".join(registry)
         raise ValueError(f"estimator must be one of {names}, or an instance, got {estimator!r}")

@@ -14,7 +14,7 @@ import pgest
 from benchmarks import estimators as benchmark
 from benchmarks.harness import RESULTS
 from benchmarks.outcomes import Kind
-from pgest.estimators import MovingAverage, ScoreFunction, Traits, registry
+from pgest.estimators import Constant, MovingAverage, ScoreFunction, Traits, registry
 
 BITS = torch.tensor([0.3, -1.1, 0.8], dtype=torch.float64)
 ROWS = torch.tensor([[0.3, -1.1, 0.8], [1.0, 0.2, -0.4]], dtype=torch.float64)
@@ -38,7 +38,17 @@ def warm(decay: float = 0.9) -> MovingAverage:
     return estimator.eval()
 
 
-UNBIASED = [("reinforce", 1), ("reinforce", 2), ("rloo", 2), ("rloo", 3), (warm(), 1), ("exact", 1)]
+UNBIASED: list[tuple[Any, int]] = [
+    ("reinforce", 1),
+    ("reinforce", 2),
+    ("rloo", 2),
+    ("rloo", 3),
+    (warm(), 1),
+    (Constant(1.5), 1),
+    ("self_critical", 1),
+    ("self_critical", 2),
+    ("exact", 1),
+]
 
 
 @pytest.mark.parametrize("kind", LOGITS)

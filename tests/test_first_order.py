@@ -14,7 +14,7 @@ import pgest
 from pgest.estimators import MovingAverage
 from pgest.estimators.first_order import add_surrogate
 
-SAMPLED = ("reinforce", "rloo")
+SAMPLED = ("reinforce", "rloo", "self_critical")
 KINDS = (pgest.Bernoulli, pgest.OneHotCategorical, pgest.Categorical)
 LOGITS, NET = torch.tensor([0.3, -1.1, 0.8]), torch.tensor([1.0, -0.5, 2.0])
 NOISE = uniforms(4, 3)

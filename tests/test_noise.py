@@ -19,7 +19,7 @@ def test_the_generator_reproduces(name: str) -> None:
     def estimate(seed: int) -> Sequence[Tensor]:
         distribution = bits(50, 3, event_dims=1)
         generator = torch.Generator().manual_seed(seed)
-        options: dict[str, Any] = {"num_samples": 2, "generator": generator}
+        options: dict[str, Any] = {"num_samples": 4, "generator": generator}
         value = pgest.expect(lambda z: z.sum(-1) ** 2, distribution, name, **options)
         return (value.detach(), *torch.autograd.grad(value.sum(), distribution.logits))
 
@@ -40,15 +40,15 @@ CASES = [
 
 def case(kind: Any, name: str, batch: int = 4) -> tuple[Any, Tensor, Tensor]:
     """A function of logits and noise for one element, with a batch of both."""
-    gumbel = isinstance(registry[name], GumbelSoftmax) or kind is pgest.Bernoulli
-    noise = uniforms(batch, 3, 2, 5) if gumbel else uniforms(batch, 3, 2)
+    element = kind(torch.zeros(2, 5))
+    noise = uniforms(batch, *registry[name].noise_shape(element, 4))
 
     def run(logits: Tensor, noise: Tensor) -> Tensor:
         def f(z: Tensor) -> Tensor:
             return (0.5 + z.to(logits.dtype)).flatten(1).sin().sum(-1)
 
         q = kind(logits, event_dims=logits.dim() - (kind is not pgest.Bernoulli))
-        return pgest.expect(f, q, name, num_samples=3, noise=noise)
+        return pgest.expect(f, q, name, num_samples=4, noise=noise)
 
     logits = torch.randn(batch, 2, 5, generator=torch.Generator().manual_seed(0))
     return run, logits, noise
@@ -105,7 +105,7 @@ def test_a_generator_is_refused_in_compiled_code() -> None:
 
 
 def through_a_trace(logits: Tensor, noise: Tensor) -> Tensor:
-    trace = pgest.Trace(3)
+    trace = pgest.Trace(4)
     z = trace.draw(pgest.Bernoulli(trace.expand(logits), event_dims=2), "rloo", noise=noise)
     trace.cost(z.sum((1, 2)) ** 2)
     more = pgest.Bernoulli(logits * z, event_dims=2)

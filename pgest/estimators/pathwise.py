@@ -143,6 +143,10 @@ class GumbelSoftmax(Pathwise):
         if self.hard:  # the registry's name; a frozen dataclass is set in this way only
             object.__setattr__(self, "name", "gumbel_softmax_hard")
 
+    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
+        """One uniform for each number of a sample."""
+        return torch.Size((num_samples, *distribution.logits.shape))
+
     def relax(
         self,
         distribution: Relaxable,

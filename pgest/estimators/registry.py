@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pgest.estimators.base import Estimator, Traits
+from pgest.estimators.baselines import SelfCritical
 from pgest.estimators.enumeration import Exact
 from pgest.estimators.pathwise import GumbelSoftmax, StraightThrough
 from pgest.estimators.score import RLOO, Reinforce
@@ -15,12 +16,22 @@ registry: Mapping[str, Estimator] = MappingProxyType(
     {
         "reinforce": Reinforce(),
         "rloo": RLOO(),
+        "self_critical": SelfCritical(),
         "exact": Exact(),
         "straight_through": StraightThrough(),
         "gumbel_softmax": GumbelSoftmax(),
         "gumbel_softmax_hard": GumbelSoftmax(hard=True),
     }
 )
+
+# What is no name, as it is spelled without case and underscores, and what to write instead.
+_INSTANCES = {
+    "constant": "give it the number, pgest.estimators.Constant(1.5)",
+    "movingaverage": "it keeps state: make one pgest.estimators.MovingAverage() and pass it to "
+    "every call",
+    "nvil": "make one pgest.estimators.NVIL(net) and pass nvil.given(x) to every call",
+}
+_SYNONYMS = {"loorf": "rloo"}
 
 
 def resolve(estimator: Any) -> Estimator:
@@ -36,10 +47,14 @@ def resolve(estimator: Any) -> Estimator:
     if isinstance(estimator, str):
         if estimator in registry:
             return registry[estimator]
-        if estimator.replace("_", "").lower() == "movingaverage":
+        spelled = estimator.replace("_", "").lower()
+        if spelled in _INSTANCES:
             raise ValueError(
-                f"estimator must be an instance where it keeps state, got {estimator!r}: make one "
-                "pgest.estimators.MovingAverage() and pass it to every call"
+                f"estimator must be an instance, got {estimator!r}: {_INSTANCES[spelled]}"
+            )
+        if spelled in _SYNONYMS:
+            raise ValueError(
+                f"estimator {estimator!r} goes by the name of {_SYNONYMS[spelled]!r} here"
             )
         names = ", ".join(registry)
         raise ValueError(f"estimator must be one of {names}, or an instance, got {estimator!r}")

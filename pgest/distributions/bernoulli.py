@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from pgest.distributions.base import (
     Relaxable,
@@ -113,6 +113,15 @@ class Bernoulli(Relaxable):
         """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
         return self._joint(2).to(self.logits.dtype)
 
+    def support_log_prob(self) -> Tensor:
+        """Log-probability of every value of one draw, [*batch_shape, support_size]."""
+        logits = self.logits.to(statistics_dtype(self.logits))
+        return self._outer(torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1))
+
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._digits(index, 2).to(self.logits.dtype)
+
     def relaxed(
         self,
         sample_shape: Sequence[int] = (),
@@ -133,6 +142,21 @@ class Bernoulli(Relaxable):
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
         return tempered(logits - logistic, temperature, u.shape).sigmoid()
+
+    def relaxed_given(
+        self, sample: Tensor, noise: Tensor, *, temperature: float | Tensor = 1.0
+    ) -> Tensor:
+        """Return what `relaxed` would, given that it rounds to `sample`.
+
+        With v the noise: for 1 it is sigmoid(softplus(softplus(logits) + logit(1 - v)) / T), for 0
+        its mirror image.
+        """
+        logits = self.logits.to(statistics_dtype(self.logits))
+        tiny = torch.finfo(logits.dtype).tiny
+        logistic = -noise.to(logits.dtype).clamp_min(tiny).logit()
+        one = softplus(softplus(logits) + logistic)
+        zero = -softplus(softplus(-logits) + logistic)
+        return tempered(torch.where(sample > 0, one, zero), temperature, noise.shape).sigmoid()
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""

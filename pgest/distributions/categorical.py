@@ -44,6 +44,14 @@ class _Softmax(Distribution):
         assert entropy is not None
         return self._sum_event(entropy)
 
+    def support_log_prob(self) -> Tensor:
+        """Log-probability of every value of one draw, [*batch_shape, support_size]."""
+        return self._outer(self.logits.to(statistics_dtype(self.logits)).log_softmax(-1))
+
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._digits(index, self.logits.shape[-1])
+
     def _token_logp(self, tokens: Tensor) -> Tensor:
         draws = tokens.shape[: tokens.dim() - len(self.variables)].numel()
         rows = tokens.reshape(draws, *self.variables)
@@ -167,6 +175,10 @@ class OneHotCategorical(_Softmax, Relaxable):
         """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
         return self._one_hot(self._joint(self.logits.shape[-1]))
 
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._one_hot(super().support_value(index))
+
     def relaxed(
         self,
         sample_shape: Sequence[int] = (),
@@ -187,6 +199,22 @@ class OneHotCategorical(_Softmax, Relaxable):
         # A uniform may be 0: the smallest positive number stands for it, and all stays finite.
         gumbel = -(-u.clamp_min(torch.finfo(u.dtype).tiny).log()).log()
         return tempered(logits + gumbel, temperature, u.shape[:-1]).softmax(-1)
+
+    def relaxed_given(
+        self, sample: Tensor, noise: Tensor, *, temperature: float | Tensor = 1.0
+    ) -> Tensor:
+        """Return what `relaxed` would, given that its largest entry is that of `sample`.
+
+        With E = -log noise, the largest of logits + Gumbel noise is at -log E_top, and the others
+        are at -log(E_j / p_j + E_top), up to a constant of the row.
+        """
+        log_p = self.logits.to(statistics_dtype(self.logits)).log_softmax(-1)
+        tiny = torch.finfo(log_p.dtype).tiny
+        log_e = (-noise.to(log_p.dtype).clamp_min(tiny).log()).log()
+        top = (log_e * sample).sum(-1, keepdim=True)
+        below = -torch.logaddexp(log_e - finite(log_p), top)
+        z = torch.where(sample > 0, -top, torch.where(log_p.isneginf(), -torch.inf, below))
+        return tempered(z, temperature, noise.shape[:-1]).softmax(-1)
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """One-hot at the largest entry."""

@@ -9,8 +9,18 @@ from typing import Any
 from pgest.estimators.base import Estimator, Traits
 from pgest.estimators.baselines import SelfCritical
 from pgest.estimators.enumeration import Exact
+from pgest.estimators.measure_valued import MeasureValued
 from pgest.estimators.pathwise import GumbelSoftmax, StraightThrough
+from pgest.estimators.perturbation import SPSA, EvolutionStrategies, FiniteDifferences
+from pgest.estimators.rodeo import Rodeo
 from pgest.estimators.score import RLOO, Reinforce
+from pgest.estimators.sum_and_sample import SumAndSample
+from pgest.estimators.taylor import DoubleCV, MuProp
+from pgest.estimators.without_replacement import (
+    NormalisedWithoutReplacement,
+    UnorderedSet,
+    WithoutReplacement,
+)
 
 registry: Mapping[str, Estimator] = MappingProxyType(
     {
@@ -18,6 +28,17 @@ registry: Mapping[str, Estimator] = MappingProxyType(
         "rloo": RLOO(),
         "self_critical": SelfCritical(),
         "exact": Exact(),
+        "sum_and_sample": SumAndSample(),
+        "without_replacement": WithoutReplacement(),
+        "normalised_without_replacement": NormalisedWithoutReplacement(),
+        "unordered_set": UnorderedSet(),
+        "measure_valued": MeasureValued(),
+        "muprop": MuProp(),
+        "double_cv": DoubleCV(learn=False),
+        "rodeo": Rodeo(learn=False),
+        "finite_differences": FiniteDifferences(),
+        "spsa": SPSA(),
+        "evolution_strategies": EvolutionStrategies(),
         "straight_through": StraightThrough(),
         "gumbel_softmax": GumbelSoftmax(),
         "gumbel_softmax_hard": GumbelSoftmax(hard=True),
@@ -29,6 +50,8 @@ _INSTANCES = {
     "constant": "give it the number, pgest.estimators.Constant(1.5)",
     "movingaverage": "it keeps state: make one pgest.estimators.MovingAverage() and pass it to "
     "every call",
+    "rebar": "it learns: make one pgest.estimators.Rebar() and pass it to every call",
+    "relax": "give it what it learns, pgest.estimators.Relax(net), and pass it to every call",
     "nvil": "make one pgest.estimators.NVIL(net) and pass nvil.given(x) to every call",
 }
 _SYNONYMS = {"loorf": "rloo"}

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from pages import run
 
 import pgest
 from pgest.distributions import Distribution
-from pgest.estimators import Estimator, MovingAverage, registry
+from pgest.estimators import Estimator, MovingAverage, Rebar, Relax, registry
 from pgest.tasks.g2p.config import G2PConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -87,7 +88,12 @@ def test_the_table_of_estimators_is_their_traits() -> None:
     for line in ESTIMATORS.read_text(encoding="utf-8").splitlines():
         if cells := re.match(r"\| `([\w()]+)` \| (.*) \| (.*) \| (.*) \| (.*) \|", line):
             found[cells[1]] = cells.groups()[1:]
-    estimators: dict[str, Estimator] = {**registry, "MovingAverage()": MovingAverage()}
+    estimators: dict[str, Estimator] = {
+        **registry,
+        "MovingAverage()": MovingAverage(),
+        "Rebar()": Rebar(),
+        "Relax(net)": Relax(torch.nn.Identity()),
+    }
     assert set(found) == set(estimators)
     for name, (right, evaluations, path, takes) in found.items():
         traits = estimators[name].traits

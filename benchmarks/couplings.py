@@ -14,23 +14,13 @@ from torch import Tensor
 
 import pgest
 from benchmarks.simplex import cells
-from pgest.comparison.outcomes import Kind, outcomes
+from pgest.comparison.outcomes import Kind
 from pgest.estimators import ARM, ARMS, ARSM, Antithetic, DisARM, Estimator, Stratified
 from pgest.estimators.walks import Walk
 
 Choices = tuple[Tensor, Tensor]  # noise [..., M] and probabilities [M] of one variable
 Rule = Callable[[Kind, Tensor, int], tuple[Tensor, Tensor]]
 F64 = torch.float64
-
-
-def noise_for(
-    estimator: Estimator, kind: Kind, logits: Tensor, samples: int
-) -> tuple[Tensor, Tensor]:
-    """Noise [..., rows, *variables] for an estimator, one outcome a row, and their probability."""
-    rule = RULES.get(type(estimator))
-    if rule is None:
-        return outcomes(kind, logits, samples)
-    return rule(kind, logits.detach().double(), samples)
 
 
 def combined(choices: Sequence[Choices], shape: torch.Size) -> tuple[Tensor, Tensor]:

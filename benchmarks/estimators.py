@@ -17,14 +17,16 @@ import torch
 from torch import Tensor
 
 import pgest
-from benchmarks.couplings import RULES, noise_for
 from benchmarks.estimator_steps import small_step_times, step_times
 from benchmarks.harness import RESULTS, environment
+from benchmarks.noise import is_listed, noise_for
 from pgest.comparison import problems
-from pgest.estimators import ARM, ARSM, Estimator, MovingAverage, SelfCritical, registry
+from pgest.estimators import ARM, Estimator, MovingAverage, registry
 from pgest.estimators.registry import resolve
 
 EVALUATIONS = 4
+# Samples of what evaluates f more often than it draws; moving logits one by one takes seven.
+SAMPLES = {"S + 1": 3, "3 S": 1, "S (2 n + 1)": 1, "S (1 + n (V - 1))": 1, "S (V² - V + 2) / 2": 1}
 MIDPOINTS = 200_000
 Cost = Callable[[Tensor], Tensor]
 
@@ -38,12 +40,17 @@ class Problem:
     logits: Tensor
     f: Cost
 
+    @property
+    def event_dims(self) -> int:
+        """All variables are one draw."""
+        return 1 if self.kind is pgest.Bernoulli else 0
+
     def gradients(
         self, estimator: str | Estimator, noise: Tensor, samples: int, outcomes: int = 1
     ) -> Tensor:
         """Gradient estimates [outcomes, ...], each a row of the noise."""
         rows = self.logits.expand(outcomes, *self.logits.shape).clone().requires_grad_()
-        q = self.kind(rows, event_dims=1 if self.kind is pgest.Bernoulli else 0)
+        q = self.kind(rows, event_dims=self.event_dims)
         value = pgest.expect(self.f, q, estimator, num_samples=samples, noise=noise)
         return torch.autograd.grad(value.sum(), rows)[0]
 
@@ -78,12 +85,13 @@ class Row:
     along_spread: float
 
 
-# Samples that four evaluations of f are, and how many independent estimates are averaged.
-SAMPLES: dict[type[Estimator], tuple[int, int]] = {
-    SelfCritical: (EVALUATIONS - 1, 1),
-    ARM: (2, EVALUATIONS // 2),
-    ARSM: (1, 1),  # of three tokens
-}
+def budget(estimator: Estimator) -> tuple[int, int]:
+    """Samples that four evaluations of f are, and how many independent estimates are averaged."""
+    if not is_listed(estimator):
+        return 1, EVALUATIONS
+    if isinstance(estimator, ARM):  # whose uniforms count: two pairs, each listed by itself
+        return 2, EVALUATIONS // 2
+    return SAMPLES.get(estimator.traits.evaluations, EVALUATIONS), 1
 
 
 def row(problem: Problem, estimator: str | Estimator) -> Row | None:
@@ -95,14 +103,12 @@ def row(problem: Problem, estimator: str | Estimator) -> Row | None:
     traits = chosen.traits
     if not issubclass(problem.kind, traits.distributions):
         return None
+    samples, times = budget(chosen)
     if "support" in traits.evaluations:  # nothing is random
         noise, p = torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.float64)
-        samples, times = 1, 1
-    elif traits.enumerable or type(chosen) in RULES:
-        samples, times = SAMPLES.get(type(chosen), (EVALUATIONS, 1))
-        noise, p = noise_for(chosen, problem.kind, problem.logits, samples)
+    elif is_listed(chosen):
+        noise, p = noise_for(chosen, problem.kind, problem.logits, samples, problem.event_dims)
     else:
-        samples, times = 1, EVALUATIONS
         noise, p = one_sample(problem, chosen)
     g = problem.gradients(chosen, noise, samples, len(p)) / truth.norm()
     mean = p @ g
@@ -115,7 +121,7 @@ def row(problem: Problem, estimator: str | Estimator) -> Row | None:
 
 def settled(problem: Problem) -> MovingAverage:
     """A moving average that has seen the expected cost for long, and is frozen: its best case."""
-    q = problem.kind(problem.logits, event_dims=1 if problem.kind is pgest.Bernoulli else 0)
+    q = problem.kind(problem.logits, event_dims=problem.event_dims)
     estimator = MovingAverage()
     estimator.weight(pgest.expect(problem.f, q, "exact"))
     return estimator.eval()
@@ -174,12 +180,13 @@ def report(
         f"Made by `python -m benchmarks.estimators` on {facts['device']}, torch {facts['torch']}, "
         f"pgest {facts['pgest']}, {facts['date']}.",
         "",
-        "Bias and standard deviation (sd) in percent of the true gradient's length, with",
-        f"{EVALUATIONS} evaluations of f (`exact`: the support), enumerated. Where the noise is",
-        f"continuous (the Gumbel family, hard concrete) a midpoint rule with {MIDPOINTS} points",
-        "is good to about 2 percent; `gumbel_rao` is that many draws. A dash is a distribution",
-        "that is not taken. `MovingAverage` is shown at its best: its baseline has settled on the",
-        "expected cost, and that of a model which still learns keeps moving.",
+        "Bias and standard deviation (sd) in percent of the true gradient's length, with at most",
+        f"{EVALUATIONS} evaluations of f (`exact`: the support; `finite_differences`: one sample,",
+        "which takes 3 or 7), enumerated. Where the noise is continuous (the Gumbel family, hard",
+        f"concrete) a midpoint rule with {MIDPOINTS} points is good to about 2 percent;",
+        "`gumbel_rao` is that many draws. A dash is a distribution that is not taken.",
+        "`MovingAverage` is shown at its best: its baseline has settled on the expected cost, and",
+        "that of a model which still learns keeps moving.",
         "",
         "| estimator | " + " | ".join(f"{p.title}: bias | sd" for p in PROBLEMS) + " |",
         "|---|" + "---:|" * (2 * len(PROBLEMS)),

@@ -11,7 +11,8 @@ from test_estimators import BITS, LOGITS, interacting, one_bit
 from torch import Tensor
 
 import pgest
-from benchmarks.couplings import RULES, noise_for
+from benchmarks.couplings import RULES
+from benchmarks.noise import noise_for
 from pgest.advantages import leave_one_out
 from pgest.comparison.outcomes import Kind
 from pgest.estimators import ARM, ARMS, Antithetic, DisARM, registry

@@ -12,7 +12,7 @@ from pages import run
 
 import pgest
 from pgest.distributions import Distribution
-from pgest.estimators import NVIL, Constant, Estimator, MovingAverage, registry
+from pgest.estimators import NVIL, Constant, Estimator, MovingAverage, Rebar, Relax, registry
 from pgest.tasks.g2p.config import G2PConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -109,6 +109,8 @@ def test_the_table_of_estimators_is_their_traits() -> None:
         "MovingAverage()": MovingAverage(),
         "Constant(value)": Constant(1.0),
         "NVIL(net)": NVIL(torch.nn.Identity()),
+        "Rebar()": Rebar(),
+        "Relax(net)": Relax(torch.nn.Identity()),
     }
     assert set(found) == set(estimators)
     for name, (right, evaluations, path, takes) in found.items():

@@ -41,7 +41,8 @@ CASES = [
 
 def case(kind: Any, name: str, batch: int = 4) -> tuple[Any, Tensor, Tensor]:
     """A function of logits and noise for one element, with a batch of both."""
-    noise = uniforms(batch, *registry[name].noise_shape(kind(torch.zeros(2, 5)), 4))
+    element = kind(torch.zeros(2, 5), event_dims=2 if kind is pgest.Bernoulli else 1)
+    noise = uniforms(batch, *registry[name].noise_shape(element, 4))
 
     def run(logits: Tensor, noise: Tensor) -> Tensor:
         def f(z: Tensor) -> Tensor:

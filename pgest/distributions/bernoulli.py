@@ -115,6 +115,15 @@ class Bernoulli(Relaxable):
         """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
         return self._joint(2).to(self.logits.dtype)
 
+    def support_log_prob(self) -> Tensor:
+        """Log-probability of every value of one draw, [*batch_shape, support_size]."""
+        logits = self.logits.to(statistics_dtype(self.logits))
+        return self._outer(torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1))
+
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._digits(index, 2).to(self.logits.dtype)
+
     def relaxed(
         self,
         sample_shape: Sequence[int] = (),
@@ -136,6 +145,12 @@ class Bernoulli(Relaxable):
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
         return tempered(logits - logistic, temperature, u.shape).sigmoid()
 
+    def relaxed_given(
+        self, sample: Tensor, noise: Tensor, *, temperature: float | Tensor = 1.0
+    ) -> Tensor:
+        """Return what `relaxed` would, given that it rounds to `sample`."""
+        return tempered(self.perturbed_given(sample, noise), temperature, noise.shape).sigmoid()
+
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""
         return (relaxed.detach() > 0.5).to(relaxed.dtype)
@@ -146,14 +161,17 @@ class Bernoulli(Relaxable):
         return tempered(moved, temperature, moved.shape).sigmoid()
 
     def perturbed_given(self, sample: Tensor, noise: Tensor) -> Tensor:
-        """Return s log((1 - v a) / (v (1 - a))) for uniforms v, where s = 2 z - 1 and a = P(z).
+        """Return softplus(softplus(logits) + logit(1 - v)) for a 1, its mirror image for a 0.
 
-        It is logits plus a logistic variable that is cut off at 0, by inverting its distribution.
+        It is logits plus a logistic variable that is cut off at 0, by inverting its distribution,
+        from the uniforms v.
         """
-        sign = 2 * sample.detach().to(statistics_dtype(self.logits)) - 1
-        toward = sign * self.logits.detach().to(sign.dtype)
-        v = noise.to(sign.dtype).clamp_min(torch.finfo(sign.dtype).tiny)
-        return sign * (softplus(toward) + torch.log1p(-v * toward.sigmoid()) - v.log())
+        logits = self.logits.to(statistics_dtype(self.logits))
+        v = noise.to(logits.dtype).clamp_min(torch.finfo(logits.dtype).tiny)
+        logistic = -v.logit()
+        one = softplus(softplus(logits) + logistic)
+        zero = -softplus(softplus(-logits) + logistic)
+        return torch.where(sample.detach() > 0, one, zero)
 
     def gapped(self, sample: Tensor, gap: float) -> Tensor:
         """Return s max(s logits, gap), where s = 2 z - 1."""

@@ -40,6 +40,14 @@ class Softmax(Distribution):
         assert entropy is not None
         return self.sum_event(entropy)
 
+    def support_log_prob(self) -> Tensor:
+        """Log-probability of every value of one draw, [*batch_shape, support_size]."""
+        return self._outer(self.logits.to(statistics_dtype(self.logits)).log_softmax(-1))
+
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._digits(index, self.logits.shape[-1])
+
     def _token_logp(self, tokens: Tensor) -> Tensor:
         draws = tokens.shape[: tokens.dim() - len(self.variables)].numel()
         rows = tokens.reshape(draws, *self.variables)

@@ -84,6 +84,10 @@ class OneHotCategorical(Softmax, Relaxable):
         """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
         return self._one_hot(self._joint(self.logits.shape[-1]))
 
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._one_hot(super().support_value(index))
+
     def relaxed(
         self,
         sample_shape: Sequence[int] = (),
@@ -120,12 +124,22 @@ class OneHotCategorical(Softmax, Relaxable):
         It is log p plus Gumbel noise whose largest sum is y's: the largest is Gumbel whatever y,
         and given it the others are Gumbel below it (Maddison, Tarlow and Minka 2014, A* sampling).
         """
-        logits = self.logits.detach().to(statistics_dtype(self.logits))
-        log_p, sample = logits.log_softmax(-1), sample.detach().to(logits.dtype)
-        u = noise.to(logits.dtype).clamp_min(torch.finfo(logits.dtype).tiny)
+        log_p = self.logits.to(statistics_dtype(self.logits)).log_softmax(-1)
+        sample = sample.detach().to(log_p.dtype)
+        u = noise.to(log_p.dtype).clamp_min(torch.finfo(log_p.dtype).tiny)
         log_e = (-u.log()).log()
-        log_e_y = (sample * log_e).sum(-1, keepdim=True)
-        return -torch.where(sample > 0, log_e_y, torch.logaddexp(log_e - log_p, log_e_y))
+        top = (sample * log_e).sum(-1, keepdim=True)
+        below = -torch.logaddexp(log_e - finite(log_p), top)
+        # An impossible token stays one, without a gradient of infinities.
+        below = torch.where(log_p.isneginf(), -torch.inf, below)
+        return torch.where(sample > 0, -top, below)
+
+    def relaxed_given(
+        self, sample: Tensor, noise: Tensor, *, temperature: float | Tensor = 1.0
+    ) -> Tensor:
+        """Return what `relaxed` would, given that its largest entry is that of `sample`."""
+        z = self.perturbed_given(sample, noise)
+        return tempered(z, temperature, noise.shape[:-1]).softmax(-1)
 
     def gapped(self, sample: Tensor, gap: float) -> Tensor:
         """Return the largest logit at the token, elsewhere min(logit, largest - gap)."""

@@ -9,14 +9,27 @@ from pgest.estimators.enumeration import Exact
 from pgest.estimators.expectation import expect
 from pgest.estimators.gates import HardConcrete
 from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax, STGumbel
+from pgest.estimators.measure_valued import MeasureValued
 from pgest.estimators.nvil import NVIL
 from pgest.estimators.pathwise import HardPathwise, Pathwise
+from pgest.estimators.perturbation import SPSA, EvolutionStrategies, FiniteDifferences, Perturbed
 from pgest.estimators.registry import registry
+from pgest.estimators.relaxed_control import Rebar, Relax, Relaxing
+from pgest.estimators.rodeo import Rodeo
 from pgest.estimators.score import RLOO, Reinforce, ScoreFunction
+from pgest.estimators.slopes import Learned, SlopeControl
 from pgest.estimators.sparse import Entmax15, SparseExpectation, Sparsemax
 from pgest.estimators.spread import Antithetic, Stratified
 from pgest.estimators.straight_through import GappedST, ReinMax, StraightThrough
+from pgest.estimators.sum_and_sample import SumAndSample
 from pgest.estimators.swaps import ARSM
+from pgest.estimators.taylor import DoubleCV, MuProp
+from pgest.estimators.without_replacement import (
+    Distinct,
+    NormalisedWithoutReplacement,
+    UnorderedSet,
+    WithoutReplacement,
+)
 
 __all__ = [
     "ARM",
@@ -24,33 +37,51 @@ __all__ = [
     "ARSM",
     "NVIL",
     "RLOO",
+    "SPSA",
     "Antithetic",
     "Constant",
     "CoupledBits",
     "DecoupledSTGumbel",
     "DiCE",
     "DisARM",
+    "Distinct",
+    "DoubleCV",
     "Entmax15",
     "Estimator",
+    "EvolutionStrategies",
     "Exact",
+    "FiniteDifferences",
     "GappedST",
     "GumbelRao",
     "GumbelSoftmax",
     "HardConcrete",
     "HardPathwise",
+    "Learned",
     "LocalEstimator",
+    "MeasureValued",
     "MovingAverage",
+    "MuProp",
+    "NormalisedWithoutReplacement",
     "Pathwise",
+    "Perturbed",
+    "Rebar",
     "ReinMax",
     "Reinforce",
+    "Relax",
+    "Relaxing",
+    "Rodeo",
     "STGumbel",
     "ScoreFunction",
     "SelfCritical",
+    "SlopeControl",
     "SparseExpectation",
     "Sparsemax",
     "StraightThrough",
     "Stratified",
+    "SumAndSample",
     "Traits",
+    "UnorderedSet",
+    "WithoutReplacement",
     "expect",
     "registry",
     "vimco",

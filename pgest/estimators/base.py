@@ -30,8 +30,8 @@ class Traits:
         stateful: calls change it, so that it is an instance of the user's, not a name.
         scores: it takes the sample's probability after f ran, which must not change it in place.
         enumerable: an estimate is a function of S independent draws by `Distribution.sample` from
-            `noise` [S, *batch_shape, *event_shape] (without the axis V), and of nothing else: its
-            moments are sums over what may be drawn.
+            `noise` [S, *batch_shape, *event_shape] (without the axis V), and of nothing else, and
+            f is seen on the support alone: its moments are sums over what may be drawn.
     """
 
     unbiased: bool

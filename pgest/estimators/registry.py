@@ -13,25 +13,50 @@ from pgest.estimators.dice import DiCE
 from pgest.estimators.enumeration import Exact
 from pgest.estimators.gates import HardConcrete
 from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax, STGumbel
+from pgest.estimators.measure_valued import MeasureValued
+from pgest.estimators.perturbation import SPSA, EvolutionStrategies, FiniteDifferences
+from pgest.estimators.rodeo import Rodeo
 from pgest.estimators.score import RLOO, Reinforce
 from pgest.estimators.sparse import Entmax15, Sparsemax
 from pgest.estimators.spread import Antithetic, Stratified
 from pgest.estimators.straight_through import GappedST, ReinMax, StraightThrough
+from pgest.estimators.sum_and_sample import SumAndSample
 from pgest.estimators.swaps import ARSM
+from pgest.estimators.taylor import DoubleCV, MuProp
+from pgest.estimators.without_replacement import (
+    NormalisedWithoutReplacement,
+    UnorderedSet,
+    WithoutReplacement,
+)
 
 registry: Mapping[str, Estimator] = MappingProxyType(
     {
+        # Score function
         "reinforce": Reinforce(),
         "rloo": RLOO(),
         "self_critical": SelfCritical(),
         "dice": DiCE(),
+        # Coupled samples
         "arm": ARM(),
         "disarm": DisARM(),
         "arms": ARMS(),
         "arsm": ARSM(),
         "antithetic": Antithetic(),
         "stratified": Stratified(),
+        # Control variates
+        "muprop": MuProp(),
+        "double_cv": DoubleCV(learn=False),
+        "rodeo": Rodeo(learn=False),
+        # Less sampling
         "exact": Exact(),
+        "sum_and_sample": SumAndSample(),
+        "without_replacement": WithoutReplacement(),
+        "normalised_without_replacement": NormalisedWithoutReplacement(),
+        "unordered_set": UnorderedSet(),
+        "measure_valued": MeasureValued(),
+        "sparsemax": Sparsemax(),
+        "entmax15": Entmax15(),
+        # Relaxed and straight-through
         "straight_through": StraightThrough(),
         "reinmax": ReinMax(),
         "gapped_st": GappedST(),
@@ -40,8 +65,10 @@ registry: Mapping[str, Estimator] = MappingProxyType(
         "decoupled_st_gumbel": DecoupledSTGumbel(),
         "gumbel_rao": GumbelRao(),
         "hard_concrete": HardConcrete(),
-        "sparsemax": Sparsemax(),
-        "entmax15": Entmax15(),
+        # Yardsticks
+        "finite_differences": FiniteDifferences(),
+        "spsa": SPSA(),
+        "evolution_strategies": EvolutionStrategies(),
     }
 )
 
@@ -64,6 +91,8 @@ _INSTANCES = {
     "movingaverage": "it keeps state: make one pgest.estimators.MovingAverage() and pass it to "
     "every call",
     "nvil": "make one pgest.estimators.NVIL(net) and pass nvil.given(x) to every call",
+    "rebar": "it learns: make one pgest.estimators.Rebar() and pass it to every call",
+    "relax": "give it what it learns, pgest.estimators.Relax(net), and pass it to every call",
 }
 
 

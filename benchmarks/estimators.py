@@ -3,26 +3,30 @@
 `python -m benchmarks.estimators` writes `results/estimators.md` and `results/estimators.png`.
 
 Estimates are enumerated: every outcome of the samples is a row of one batch, weighted by its
-probability. The noise of Gumbel-softmax is continuous; a midpoint rule stands for its expectation.
+probability. Where noise is continuous a midpoint rule, or many draws, stand for its expectation.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+from torch import Tensor
 
 import pgest
-from benchmarks.harness import RESULTS, Candidate, environment, measure
-from benchmarks.outcomes import outcomes
-from pgest.estimators import Estimator, GumbelSoftmax, MovingAverage, registry
+from benchmarks.estimator_steps import small_step_times, step_times
+from benchmarks.harness import RESULTS, environment
+from benchmarks.noise import is_listed, noise_for
+from pgest.comparison import problems
+from pgest.estimators import ARM, Estimator, MovingAverage, registry
+from pgest.estimators.registry import resolve
 
 EVALUATIONS = 4
+# Samples of what evaluates f more often than it draws; moving logits one by one takes seven.
+SAMPLES = {"S + 1": 3, "3 S": 1, "S (2 n + 1)": 1, "S (1 + n (V - 1))": 1, "S (V² - V + 2) / 2": 1}
 MIDPOINTS = 200_000
 Cost = Callable[[Tensor], Tensor]
 
@@ -32,43 +36,43 @@ class Problem:
     """A cost of one draw, small enough to enumerate four samples of it."""
 
     title: str
-    kind: type[pgest.Bernoulli] | type[pgest.OneHotCategorical]
+    kind: Any
     logits: Tensor
     f: Cost
 
-    def gradients(self, estimator: str | Estimator, noise: Tensor, samples: int) -> Tensor:
-        """Gradient estimates [rows, ...] for noise [S, rows, ...]."""
-        rows = self.logits.expand(noise.shape[1], *self.logits.shape).clone().requires_grad_()
-        q = self.kind(rows, event_dims=1 if self.kind is pgest.Bernoulli else 0)
+    @property
+    def event_dims(self) -> int:
+        """All variables are one draw."""
+        return 1 if self.kind is pgest.Bernoulli else 0
+
+    def gradients(
+        self, estimator: str | Estimator, noise: Tensor, samples: int, outcomes: int = 1
+    ) -> Tensor:
+        """Gradient estimates [outcomes, ...], each a row of the noise."""
+        rows = self.logits.expand(outcomes, *self.logits.shape).clone().requires_grad_()
+        q = self.kind(rows, event_dims=self.event_dims)
         value = pgest.expect(self.f, q, estimator, num_samples=samples, noise=noise)
         return torch.autograd.grad(value.sum(), rows)[0]
 
 
-def tensor(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
+PROBLEMS = tuple(
+    Problem(given.title, type(given.distribution), given.distribution.logits, given.f)
+    for given in (problems[name] for name in ("one-bit", "three-bits", "one-of-three"))
+)
 
 
-def three_bits(z: Tensor) -> Tensor:
-    return (z @ tensor(1.0, -0.5, 0.7) + 2 * z[..., 0] * z[..., 1] - 0.6) ** 3 + z[..., 2]
-
-
-PROBLEMS = (
-    Problem("one bit, (z - 0.45)²", pgest.Bernoulli, tensor(0.75).logit(),
-            lambda z: ((z - 0.45) ** 2).sum(-1)),
-    Problem("three bits, a cubic", pgest.Bernoulli, tensor(0.3, -1.1, 0.8), three_bits),
-    Problem("one of three, a quartic", pgest.OneHotCategorical, tensor(0.3, -0.8, 0.5),
-            lambda z: (z @ tensor(1.0, -1.2, 0.4)) ** 4),
-)  # fmt: skip
-
-
-def midpoints(problem: Problem) -> tuple[Tensor, Tensor]:
-    """One sample's noise on a grid [1, rows, ...], equally probable."""
-    n = round(MIDPOINTS ** (1 / problem.logits.numel()))
-    axis = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    grid = torch.cartesian_prod(*[axis] * problem.logits.numel()).view(
-        1, -1, problem.logits.numel()
-    )
-    return grid, torch.full((grid.shape[1],), 1 / grid.shape[1], dtype=torch.float64)
+def one_sample(problem: Problem, estimator: Estimator) -> tuple[Tensor, Tensor]:
+    """One sample's noise [1, rows, ...], equally probable: a grid, or many draws."""
+    q = problem.kind(problem.logits, event_dims=0)
+    shape = estimator.noise_shape(q, 1)[1:]
+    n = round(MIDPOINTS ** (1 / shape.numel()))
+    if n > 10:
+        axis = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        noise = torch.cartesian_prod(*[axis] * shape.numel()).view(1, -1, *shape)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(1, MIDPOINTS, *shape, dtype=torch.float64, generator=generator)
+    return noise, torch.full((noise.shape[1],), 1 / noise.shape[1], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -81,30 +85,49 @@ class Row:
     along_spread: float
 
 
-def row(problem: Problem, estimator: str | Estimator) -> Row:
-    """The exact moments of an estimator with four evaluations of f; the support's for exact."""
-    (truth,) = problem.gradients("exact", torch.zeros(1, 1), 1)
-    chosen = registry[estimator] if isinstance(estimator, str) else estimator
-    gumbel = isinstance(chosen, GumbelSoftmax)
-    noise, p = midpoints(problem) if gumbel else outcomes(problem.kind, problem.logits, EVALUATIONS)
-    g = problem.gradients(estimator, noise, noise.shape[0]).expand(len(p), -1) / truth.norm()
+def budget(estimator: Estimator) -> tuple[int, int]:
+    """Samples that four evaluations of f are, and how many independent estimates are averaged."""
+    if not is_listed(estimator):
+        return 1, EVALUATIONS
+    if isinstance(estimator, ARM):  # whose uniforms count: two pairs, each listed by itself
+        return 2, EVALUATIONS // 2
+    return SAMPLES.get(estimator.traits.evaluations, EVALUATIONS), 1
+
+
+def row(problem: Problem, estimator: str | Estimator) -> Row | None:
+    """The exact moments of an estimator with four evaluations of f; the support's for exact.
+
+    None where it does not take the problem's distribution.
+    """
+    truth, chosen = problem.gradients("exact", torch.zeros(1, 1, 1), 1)[0], resolve(estimator)
+    traits = chosen.traits
+    if not issubclass(problem.kind, traits.distributions):
+        return None
+    samples, times = budget(chosen)
+    if "support" in traits.evaluations:  # nothing is random
+        noise, p = torch.zeros(1, 1, 1), torch.ones(1, dtype=torch.float64)
+    elif is_listed(chosen):
+        noise, p = noise_for(chosen, problem.kind, problem.logits, samples, problem.event_dims)
+    else:
+        noise, p = one_sample(problem, chosen)
+    g = problem.gradients(chosen, noise, samples, len(p)) / truth.norm()
     mean = p @ g
-    variance = p @ (g - mean) ** 2 / (EVALUATIONS if gumbel else 1)  # the mean of independent ones
+    variance = p @ (g - mean) ** 2 / times
     along = g @ truth / truth.norm()
-    spread = p @ (along - p @ along) ** 2 / (EVALUATIONS if gumbel else 1)
+    spread = p @ (along - p @ along) ** 2 / times
     bias = (mean - truth / truth.norm()).norm()
     return Row(float(bias), float(variance.sum().sqrt()), float(p @ along), float(spread.sqrt()))
 
 
 def settled(problem: Problem) -> MovingAverage:
     """A moving average that has seen the expected cost for long, and is frozen: its best case."""
-    q = problem.kind(problem.logits, event_dims=1 if problem.kind is pgest.Bernoulli else 0)
+    q = problem.kind(problem.logits, event_dims=problem.event_dims)
     estimator = MovingAverage()
     estimator.weight(pgest.expect(problem.f, q, "exact"))
     return estimator.eval()
 
 
-def figures() -> list[tuple[str, list[Row]]]:
+def figures() -> list[tuple[str, list[Row | None]]]:
     """One row of every problem for each estimator."""
     names = dict.fromkeys(["exact", "rloo", "MovingAverage", *registry])
     return [
@@ -112,16 +135,17 @@ def figures() -> list[tuple[str, list[Row]]]:
     ]
 
 
-def plot(found: list[tuple[str, list[Row]]], path: Path) -> None:
+def plot(found: list[tuple[str, list[Row | None]]], path: Path) -> None:
     """Draw where each estimate lies: dot = mean, bar = one standard deviation to both sides."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 0.6 + 0.3 * len(found)), layout="constrained")
     panels = figure.subplots(1, len(PROBLEMS), sharey=True)
     for i, (problem, axes) in enumerate(zip(PROBLEMS, panels, strict=True)):
         axes.axvline(1, color="black", linewidth=1, linestyle="--")
         for y, (_, rows) in enumerate(found):
-            r = rows[i]
+            if (r := rows[i]) is None:
+                continue
             color = "tab:blue" if r.bias < 1e-9 else "tab:orange"
             ends = [r.along_mean - r.along_spread, r.along_mean + r.along_spread]
             axes.plot(ends, [y, y], color=color, linewidth=6, alpha=0.35, solid_capstyle="butt")
@@ -138,91 +162,15 @@ def plot(found: list[tuple[str, list[Row]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-class Autoencoder(nn.Module):
-    """784-200-200 to 200 bits and back, leaky ReLU: the usual binary autoencoder of digits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder, self.decoder = self.stack(784, 200), self.stack(200, 784)
-
-    @staticmethod
-    def stack(inputs: int, outputs: int) -> nn.Sequential:
-        sizes = [inputs, 200, 200, outputs]
-        layers = [nn.Linear(a, b) for a, b in itertools.pairwise(sizes)]
-        return nn.Sequential(layers[0], nn.LeakyReLU(0.3), layers[1], nn.LeakyReLU(0.3), layers[2])
-
-    def nll(self, z: Tensor, x: Tensor) -> Tensor:
-        logits = self.decoder(z)
-        return binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(
-            -1
-        )
-
-
-def with_pgest(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
-    bits = pgest.Bernoulli(net.encoder(x), event_dims=1)
-    return pgest.expect(lambda z: net.nll(z, x), bits, "rloo", num_samples=samples)
-
-
-def by_hand(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
-    """What people write: torch's Bernoulli log-probability of all samples at once."""
-    logits = net.encoder(x)
-    wide = logits.expand(samples, *logits.shape)
-    z = torch.bernoulli(wide.detach().sigmoid())
-    cost = net.nll(z, x)
-    weight = (cost.detach() - cost.detach().mean(0)) * samples / (samples - 1)
-    logp = -binary_cross_entropy_with_logits(wide, z, reduction="none").sum(-1)
-    return (cost + weight * (logp - logp.detach())).mean(0)
-
-
-def by_hand_tuned(net: Autoencoder, x: Tensor, samples: int) -> Tensor:
-    """The same with the softplus taken once a row, and cheaper uniforms."""
-    logits = net.encoder(x)
-    z = (torch.rand(samples, *logits.shape) < logits.detach().sigmoid()).float()
-    cost = net.nll(z, x)
-    weight = (cost.detach() - cost.detach().mean(0)) * samples / (samples - 1)
-    logp = (z * logits).sum(-1) - softplus(logits).sum(-1)
-    return (cost + weight * (logp - logp.detach())).mean(0)
-
-
-def step_times(budget_s: float, batch: int = 100, samples: int = 4) -> dict[str, float]:
-    """Median seconds of forward and backward, candidates in turns."""
-    torch.manual_seed(0)
-    net, x = Autoencoder(), torch.bernoulli(torch.full((batch, 784), 0.13))
-
-    def candidate(step: Callable[[Autoencoder, Tensor, int], Tensor]) -> Candidate:
-        def run() -> None:
-            net.zero_grad()
-            step(net, x, samples).mean().backward()
-
-        return Candidate(run)
-
-    steps = {f.__name__: candidate(f) for f in (with_pgest, by_hand, by_hand_tuned)}
-    return {name: m.seconds for name, m in measure(steps, budget_s).items()}
-
-
-def small_step_times(budget_s: float, samples: int = 100) -> dict[str, float]:
-    """The same of four bits with a quadratic cost, where the time is that of the calls."""
-    logits, target = torch.zeros(4, requires_grad=True), torch.tensor([0.6, 0.51, 0.48, 0.45])
-
-    def cost(z: Tensor) -> Tensor:
-        return ((z - target) ** 2).sum(-1)
-
-    def small_with_pgest() -> None:
-        bits = pgest.Bernoulli(logits, event_dims=1)
-        pgest.expect(cost, bits, "rloo", num_samples=samples).backward()
-
-    def small_by_hand() -> None:
-        z = (torch.rand(samples, 4) < logits.detach().sigmoid()).float()
-        c = cost(z)
-        weight = (c - c.mean()) * samples / (samples - 1)
-        (weight * ((z * logits).sum(-1) - softplus(logits).sum())).mean().backward()
-
-    steps = {f.__name__: Candidate(f) for f in (small_with_pgest, small_by_hand)}
-    return {name: m.seconds for name, m in measure(steps, budget_s).items()}
+def cells(r: Row | None) -> str:
+    """Bias and spread of one problem."""
+    if r is None:
+        return "– | –"
+    return f"{0 if r.bias < 1e-9 else 100 * r.bias:.1f} | {100 * r.spread:.1f}"
 
 
 def report(
-    found: list[tuple[str, list[Row]]], times: dict[str, float], small: dict[str, float]
+    found: list[tuple[str, list[Row | None]]], times: dict[str, float], small: dict[str, float]
 ) -> str:
     """The page of results."""
     facts = environment()
@@ -232,18 +180,18 @@ def report(
         f"Made by `python -m benchmarks.estimators` on {facts['device']}, torch {facts['torch']}, "
         f"pgest {facts['pgest']}, {facts['date']}.",
         "",
-        "Bias and standard deviation (sd) in percent of the true gradient's length, with",
-        f"{EVALUATIONS} evaluations of f (`exact`: the support), enumerated. `gumbel_softmax` has",
-        f"temperature 1 and a midpoint rule with {MIDPOINTS} points, good to about 2 percent;",
+        "Bias and standard deviation (sd) in percent of the true gradient's length, with at most",
+        f"{EVALUATIONS} evaluations of f (`exact`: the support; `finite_differences`: one sample,",
+        "which takes 3 or 7), enumerated. Where the noise is continuous (the Gumbel family, hard",
+        f"concrete) a midpoint rule with {MIDPOINTS} points is good to about 2 percent;",
+        "`gumbel_rao` is that many draws. A dash is a distribution that is not taken.",
         "`MovingAverage` is shown at its best: its baseline has settled on the expected cost, and",
         "that of a model which still learns keeps moving.",
         "",
         "| estimator | " + " | ".join(f"{p.title}: bias | sd" for p in PROBLEMS) + " |",
         "|---|" + "---:|" * (2 * len(PROBLEMS)),
     ]
-    for name, rows in found:
-        cells = (f"{0 if r.bias < 1e-9 else 100 * r.bias:.1f} | {100 * r.spread:.1f}" for r in rows)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [f"| {name} | " + " | ".join(map(cells, rows)) + " |" for name, rows in found]
     lines += [
         "",
         "## Time of a step",

@@ -56,5 +56,5 @@ def main(estimator: str, steps: int = 800, num_samples: int = 4) -> tuple[float,
 
 
 if __name__ == "__main__":
-    for name in ("rloo", "gumbel_softmax_hard"):
+    for name in ("rloo", "st_gumbel"):
         main(name)

@@ -1,6 +1,7 @@
 """Gradients through discrete choices, for PyTorch."""
 
-from pgest import advantages, distributions, estimators, objectives
+from pgest import advantages, comparison, distributions, estimators, objectives
+from pgest.comparison import compare
 from pgest.distributions import Bernoulli, Categorical, OneHotCategorical
 from pgest.estimators import expect
 from pgest.ops import (
@@ -40,6 +41,8 @@ __all__ = [
     "backend",
     "bit_stats",
     "build_info",
+    "compare",
+    "comparison",
     "distributions",
     "estimators",
     "expect",

@@ -135,7 +135,7 @@ class Trace:
             )
         chosen.check(drawn, self.num_samples)
         self._check_batch(drawn, shared)
-        if chosen.traits.stateful and any(s.estimator is chosen for s in self._sites):
+        if chosen.traits.stateful and any(s.estimator.owner is chosen.owner for s in self._sites):
             raise ValueError(
                 f"{chosen.name} keeps state, and one instance serves one draw of a trace: its "
                 "baseline at one draw must not learn from another's cost; make one for each"

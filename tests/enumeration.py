@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 import pgest
-from benchmarks.outcomes import Kind, outcomes, table
+from benchmarks.noise import noise_for
+from pgest.comparison.outcomes import Kind, table
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def moments(
     f takes z [S, rows, ...] and, where `closes_over`, a distribution over the rows' own logits too.
     Variables that `event_dims` leaves out are a batch within the row, whose values are summed.
     """
-    noise, probability = outcomes(kind, logits, num_samples)
+    noise, probability = noise_for(estimator, kind, logits, num_samples, event_dims)
     rows = logits.expand(len(probability), *logits.shape).clone().requires_grad_()
     q = kind(rows, event_dims=event_dims)
     cost = (lambda z: f(z, q)) if closes_over else f

@@ -7,11 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from pages import run
 
 import pgest
 from pgest.distributions import Distribution
-from pgest.estimators import Estimator, MovingAverage, registry
+from pgest.estimators import NVIL, Constant, Estimator, MovingAverage, Rebar, Relax, registry
 from pgest.tasks.g2p.config import G2PConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,11 +22,19 @@ TUNING = DOCS / "tuning.md"
 LINEAR = DOCS / "linear.md"
 OPS = DOCS / "ops.md"
 REWARDS = DOCS / "rewards.md"
+COMPARE = DOCS / "compare.md"
 
 
 def test_estimators_prints_what_it_says() -> None:
     blocks = list(run(ESTIMATORS))
     assert len(blocks) == 5
+    for says, printed in blocks:
+        assert says == printed
+
+
+def test_compare_prints_what_it_says() -> None:
+    blocks = list(run(COMPARE))
+    assert len(blocks) == 3
     for says, printed in blocks:
         assert says == printed
 
@@ -95,7 +104,14 @@ def test_the_table_of_estimators_is_their_traits() -> None:
     for line in ESTIMATORS.read_text(encoding="utf-8").splitlines():
         if cells := re.match(r"\| `([\w()]+)` \| (.*) \| (.*) \| (.*) \| (.*) \|", line):
             found[cells[1]] = cells.groups()[1:]
-    estimators: dict[str, Estimator] = {**registry, "MovingAverage()": MovingAverage()}
+    estimators: dict[str, Estimator] = {
+        **registry,
+        "MovingAverage()": MovingAverage(),
+        "Constant(value)": Constant(1.0),
+        "NVIL(net)": NVIL(torch.nn.Identity()),
+        "Rebar()": Rebar(),
+        "Relax(net)": Relax(torch.nn.Identity()),
+    }
     assert set(found) == set(estimators)
     for name, (right, evaluations, path, takes) in found.items():
         traits = estimators[name].traits
@@ -108,7 +124,9 @@ def test_the_table_of_estimators_is_their_traits() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", [ESTIMATORS, OBJECTIVES, TUNING, LINEAR, OPS, REWARDS], ids=lambda page: page.stem
+    "page",
+    [ESTIMATORS, COMPARE, OBJECTIVES, TUNING, LINEAR, OPS, REWARDS],
+    ids=lambda page: page.stem,
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))

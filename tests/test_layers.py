@@ -20,7 +20,7 @@ ROWS = (
     ("integrations",),
     ("runs",),
     ("pgest",),
-    ("seq2seq", "nn"),
+    ("seq2seq", "nn", "comparison"),
     ("estimators", "trace"),
     ("objectives", "advantages", "rewards", "data"),
     ("ops", "distributions"),

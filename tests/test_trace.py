@@ -13,7 +13,8 @@ from test_estimators import BatchMean, WrongFactor, warm
 from torch import Tensor
 
 import pgest
-from benchmarks.outcomes import force
+from pgest.comparison.outcomes import force
+from pgest.estimators import registry
 
 Params = tuple[Tensor, Tensor, Tensor]
 F64 = torch.float64
@@ -129,6 +130,21 @@ def test_a_path_after_a_draw_is_exact_where_the_cost_is_linear() -> None:
         assert_unbiased(moments, value, gradient)
 
 
+def quadratic(b1: Tensor, b2: Tensor) -> Tensor:
+    return late(b1, b2) + 0.8 * (b2.sum(-1) - b1[..., 0]) ** 2
+
+
+def test_reinmax_after_a_draw_is_exact_where_the_cost_is_quadratic() -> None:
+    value, gradients = exact(quadratic)
+    found = trace_moments(("rloo", "reinmax"), 2, quadratic)
+    for moments, gradient in zip(found, gradients, strict=True):
+        assert_unbiased(moments, value, gradient)
+    for wrong in ("straight_through", "gapped_st"):
+        last = list(trace_moments(("rloo", wrong), 2, quadratic))[-1]
+        with pytest.raises(AssertionError, match="biased by"):
+            assert_unbiased(last, value, gradients[-1])
+
+
 @pytest.mark.parametrize("wrong", [BatchMean(), WrongFactor()])
 def test_the_harness_catches_wrong_ones(wrong: Any) -> None:
     value, gradients = exact()
@@ -141,8 +157,12 @@ def test_the_harness_catches_wrong_ones(wrong: Any) -> None:
 def test_a_trace_with_one_draw_is_expect() -> None:
     """The same noise gives the same value and gradient, bit for bit."""
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    noise = torch.rand(4, 5, 3, generator=torch.Generator().manual_seed(1))
-    for name in ("reinforce", "rloo", "straight_through", "gumbel_softmax", "gumbel_softmax_hard"):
+    names = [n for n, e in registry.items() if isinstance(e, pgest.estimators.LocalEstimator)]
+    for name in names:
+        noise = torch.rand(
+            registry[name].noise_shape(pgest.Bernoulli(logits), 4),
+            generator=torch.Generator().manual_seed(1),
+        )
         bits = pgest.Bernoulli(logits, event_dims=1)
         value = pgest.expect(lambda z: z.prod(-1), bits, name, num_samples=4, noise=noise)
         trace = pgest.Trace(4)

@@ -2,8 +2,9 @@
 
 from pgest.distributions.base import Distribution, Relaxable
 from pgest.distributions.bernoulli import Bernoulli
-from pgest.distributions.categorical import Categorical, OneHotCategorical
+from pgest.distributions.categorical import Categorical
 from pgest.distributions.convert import as_distribution
+from pgest.distributions.one_hot import OneHotCategorical
 
 __all__ = [
     "Bernoulli",

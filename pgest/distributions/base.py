@@ -90,7 +90,18 @@ class Distribution(ABC):
         """Return `log_prob` of a value that `sample` returned, by the cheapest way there is."""
         return self.log_prob(sample)
 
-    def _sum_event(self, per_variable: Tensor) -> Tensor:
+    def support_log_prob(self) -> Tensor:
+        """Log-probability of every value of one draw, [*batch_shape, support_size]."""
+        return self.log_prob(self.enumerate_support()).movedim(0, -1)
+
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        every = self.enumerate_support()
+        at = index.reshape(*index.shape, *[1] * (every.dim() - index.dim()))
+        return every.gather(0, at.expand(len(index), *every.shape[1:]))
+
+    def sum_event(self, per_variable: Tensor) -> Tensor:
+        """Sum over the variables of one draw: [..., *variables] -> [..., *batch_shape]."""
         if self.event_dims == 0:
             return per_variable
         return per_variable.sum(tuple(range(-self.event_dims, 0)))
@@ -107,12 +118,26 @@ class Distribution(ABC):
 
     def _joint(self, values: int) -> Tensor:
         """Every combination of `values` values per variable, [M, *batch_shape, *event dims]."""
+        size = values ** self.variables[len(self.batch_shape) :].numel()
+        index = torch.arange(size, device=self.logits.device)
+        index = index.view(size, *[1] * len(self.batch_shape))
+        return self._digits(index, values).expand(-1, *self.variables)
+
+    def _digits(self, index: Tensor, values: int) -> Tensor:
+        """The combination of values at places of the support, [n, *batch] -> [n, *variables]."""
         event = self.variables[len(self.batch_shape) :]
-        digits = torch.arange(event.numel(), device=self.logits.device).flip(0)
-        index = torch.arange(values ** event.numel(), device=self.logits.device)
-        table = index[:, None] // values**digits % values
-        view = table.view(len(table), *([1] * len(self.batch_shape)), *event)
-        return view.expand(-1, *self.variables)
+        digits = torch.arange(event.numel(), device=index.device).flip(0)
+        table = index[..., None] // values**digits % values
+        return table.reshape(*index.shape, *event)
+
+    def _outer(self, log_p: Tensor) -> Tensor:
+        """Sums of log-probabilities [*variables, V] for all combinations, [*batch_shape, V^n]."""
+        n = self.variables[len(self.batch_shape) :].numel()
+        rows = log_p.reshape(*self.batch_shape, n, log_p.shape[-1])
+        joint = log_p.new_zeros(*self.batch_shape, 1)
+        for i in range(n):
+            joint = (joint[..., None] + rows[..., i, None, :]).flatten(-2)
+        return joint
 
 
 class Relaxable(Distribution):
@@ -135,8 +160,39 @@ class Relaxable(Distribution):
         """A sample between the discrete values (Concrete); differentiable in logits and T."""
 
     @abstractmethod
+    def relaxed_given(
+        self, sample: Tensor, noise: Tensor, *, temperature: float | Tensor = 1.0
+    ) -> Tensor:
+        """A relaxed sample given that it rounds to `sample`; differentiable in logits and T.
+
+        `noise`: uniforms in [0, 1), [*sample_shape, *logits.shape].
+        """
+
+    @abstractmethod
     def nearest(self, relaxed: Tensor) -> Tensor:
         """The discrete value nearest to a relaxed one; nothing that comes back has a gradient."""
+
+    @abstractmethod
+    def soften(self, moved: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """The relaxed value of logits that were moved by a constant: `moved` is logits + constant.
+
+        [..., *logits.shape], in the dtype of statistics, differentiable in logits and T.
+        """
+
+    @abstractmethod
+    def perturbed_given(self, sample: Tensor, noise: Tensor) -> Tensor:
+        """Logits + noise given that they round to `sample`, from uniforms [..., *sample].
+
+        Up to a constant of the row; differentiable in the logits.
+        """
+
+    @abstractmethod
+    def gapped(self, sample: Tensor, gap: float) -> Tensor:
+        """Logits that are moved no more than needed for `sample` to lead by at least `gap`."""
+
+    @abstractmethod
+    def reinmax(self, sample: Tensor, temperature: float = 1.0) -> Tensor:
+        """`sample`, to the last bit, with ReinMax's Jacobian for the logits."""
 
 
 def uniform(
@@ -220,6 +276,17 @@ def tempered(logits: Tensor, temperature: float | Tensor, rows: torch.Size) -> T
     # It must not see infinities: its gradient would be 0 * inf.
     infinite = logits.isinf()
     return torch.where(infinite, logits, torch.where(infinite, 0.0, logits) / temperature)
+
+
+def attached(moved: Tensor, logits: Tensor) -> Tensor:
+    """`moved` with the gradient of the logits, an infinite one's excepted."""
+    path = finite(logits)
+    return moved.detach() + (path - path.detach())
+
+
+def with_path(sample: Tensor, path: Tensor) -> Tensor:
+    """`sample`, to the last bit, with the gradient of `path`."""
+    return sample + (path - path.detach())
 
 
 def without_path(value: Tensor, where: Tensor) -> Tensor:

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import logsigmoid, softplus
 
 from pgest.distributions.base import (
     Relaxable,
+    attached,
     check_floating,
     finite,
     readable,
     tempered,
     uniform,
+    with_path,
     without_path,
 )
 from pgest.reference import statistics_dtype
@@ -79,7 +81,7 @@ class Bernoulli(Relaxable):
         """
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
-            _check_bits(logits)
+            check_bits(logits)
             u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
 
@@ -91,11 +93,11 @@ class Bernoulli(Relaxable):
         bits = self._bits(value)
         impossible = (self.logits == -torch.inf) & (value > 0)
         impossible = impossible | ((self.logits == torch.inf) & (value < 1))
-        return self._sum_event(torch.where(impossible, -torch.inf, bits))
+        return self.sum_event(torch.where(impossible, -torch.inf, bits))
 
     def score(self, sample: Tensor) -> Tensor:
         """Return `log_prob` of a sample, none of whose bits is impossible (or is about -1e38)."""
-        return self._sum_event(self._bits(sample))
+        return self.sum_event(self._bits(sample))
 
     def _bits(self, value: Tensor) -> Tensor:
         self._check_value(value)
@@ -107,11 +109,20 @@ class Bernoulli(Relaxable):
     def entropy(self) -> Tensor:
         """Entropy of one draw in nats, [*batch_shape]."""
         logits = finite(self.logits)
-        return self._sum_event(softplus(logits) - logits * logits.sigmoid())
+        return self.sum_event(softplus(logits) - logits * logits.sigmoid())
 
     def enumerate_support(self) -> Tensor:
         """Every value of one draw, [support_size, *batch_shape, *event_shape]."""
         return self._joint(2).to(self.logits.dtype)
+
+    def support_log_prob(self) -> Tensor:
+        """Log-probability of every value of one draw, [*batch_shape, support_size]."""
+        logits = self.logits.to(statistics_dtype(self.logits))
+        return self._outer(torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1))
+
+    def support_value(self, index: Tensor) -> Tensor:
+        """The values at places of the support, [n, *batch_shape] -> [n, *batch, *event_shape]."""
+        return self._digits(index, 2).to(self.logits.dtype)
 
     def relaxed(
         self,
@@ -128,17 +139,60 @@ class Bernoulli(Relaxable):
         broadcasts to that shape. NaN is refused as in `sample`.
         """
         logits = self.logits.to(statistics_dtype(self.logits))
-        _check_bits(logits)
+        check_bits(logits)
         u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
         # A uniform may be 0, whose logit is infinite; the smallest positive number stands for it.
         logistic = u.clamp_min(torch.finfo(u.dtype).tiny).logit()
         return tempered(logits - logistic, temperature, u.shape).sigmoid()
 
+    def relaxed_given(
+        self, sample: Tensor, noise: Tensor, *, temperature: float | Tensor = 1.0
+    ) -> Tensor:
+        """Return what `relaxed` would, given that it rounds to `sample`."""
+        return tempered(self.perturbed_given(sample, noise), temperature, noise.shape).sigmoid()
+
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Round to 0 or 1."""
         return (relaxed.detach() > 0.5).to(relaxed.dtype)
 
+    def soften(self, moved: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """Return sigmoid(moved / T)."""
+        moved = attached(moved, self.logits)
+        return tempered(moved, temperature, moved.shape).sigmoid()
 
-def _check_bits(logits: Tensor) -> None:
+    def perturbed_given(self, sample: Tensor, noise: Tensor) -> Tensor:
+        """Return softplus(softplus(logits) + logit(1 - v)) for a 1, its mirror image for a 0.
+
+        It is logits plus a logistic variable that is cut off at 0, by inverting its distribution,
+        from the uniforms v.
+        """
+        logits = self.logits.to(statistics_dtype(self.logits))
+        v = noise.to(logits.dtype).clamp_min(torch.finfo(logits.dtype).tiny)
+        logistic = -v.logit()
+        one = softplus(softplus(logits) + logistic)
+        zero = -softplus(softplus(-logits) + logistic)
+        return torch.where(sample.detach() > 0, one, zero)
+
+    def gapped(self, sample: Tensor, gap: float) -> Tensor:
+        """Return s max(s logits, gap), where s = 2 z - 1."""
+        sign = 2 * sample.detach().to(statistics_dtype(self.logits)) - 1
+        return sign * (sign * self.logits.detach()).clamp_min(gap)
+
+    def reinmax(self, sample: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return bits b whose Jacobian is 1/2 |b - p|, or with T that of the two logits (0, z).
+
+        J = 1/2 (|b - q| + q (1 - q) - p (1 - p)),   q = sigmoid(logits / T)
+        """
+        logits = self.logits.to(statistics_dtype(self.logits))
+        sign = 2 * sample.detach().to(logits.dtype) - 1
+        # J's integral, of which autograd makes J and J's derivatives.
+        path = temperature * logsigmoid(sign * logits / temperature) * sign
+        if temperature != 1:
+            path = path + temperature * (logits / temperature).sigmoid() - logits.sigmoid()
+        return with_path(sample, 0.5 * path).to(self.logits.dtype)
+
+
+def check_bits(logits: Tensor) -> None:
+    """Raise where a logit is NaN, if it may be looked at."""
     if readable(logits) and bool(logits.isnan().any()):
         raise ValueError(f"logits must not be NaN, got {int(logits.isnan().sum())} such")

@@ -8,7 +8,8 @@ import torch.distributions as td
 
 from pgest.distributions.base import Distribution
 from pgest.distributions.bernoulli import Bernoulli
-from pgest.distributions.categorical import Categorical, OneHotCategorical
+from pgest.distributions.categorical import Categorical
+from pgest.distributions.one_hot import OneHotCategorical
 
 _COUNTERPARTS: dict[type, type[Bernoulli] | type[Categorical] | type[OneHotCategorical]] = {
     td.Bernoulli: Bernoulli,

@@ -26,8 +26,12 @@ class Traits:
         needs_path: f must be differentiable in the sample.
         distributions: what it takes; any subclass of `Distribution` unless it says otherwise.
         min_samples: the smallest `num_samples`.
+        multiple: of which `num_samples` is one, 2 where samples come in pairs.
         stateful: calls change it, so that it is an instance of the user's, not a name.
         scores: it takes the sample's probability after f ran, which must not change it in place.
+        enumerable: an estimate is a function of S independent draws by `Distribution.sample` from
+            `noise` [S, *batch_shape, *event_shape] (without the axis V), and of nothing else, and
+            f is seen on the support alone: its moments are sums over what may be drawn.
     """
 
     unbiased: bool
@@ -36,8 +40,10 @@ class Traits:
     needs_path: bool = False
     distributions: tuple[type[Distribution], ...] = (Distribution,)
     min_samples: int = 1
+    multiple: int = 1
     stateful: bool = False
     scores: bool = True
+    enumerable: bool = False
 
 
 class Estimator(ABC):
@@ -61,6 +67,15 @@ class Estimator(ABC):
     def frozen(self) -> bool:
         """Whether calls leave a stateful one as it is for now."""
         return False
+
+    @property
+    def owner(self) -> Estimator:
+        """Whose state it keeps: itself, unless it was made for one call of another."""
+        return self
+
+    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
+        """Return the shape of the uniforms that `noise` takes: one a variable of each sample."""
+        return torch.Size((num_samples, *distribution.variables))
 
     def __repr__(self) -> str:
         return (
@@ -101,6 +116,11 @@ class Estimator(ABC):
         if num_samples < traits.min_samples:
             raise ValueError(
                 f"num_samples must be at least {traits.min_samples} for {self.name}, "
+                f"got {num_samples}"
+            )
+        if num_samples % traits.multiple:
+            raise ValueError(
+                f"num_samples must be a multiple of {traits.multiple} for {self.name}, "
                 f"got {num_samples}"
             )
         if traits.stateful and not self.frozen and torch._C._are_functorch_transforms_active():

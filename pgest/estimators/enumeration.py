@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pgest.distributions import Distribution
 from pgest.estimators.base import Cost, Estimator, Traits
+from pgest.estimators.support import MAX_SUPPORT, check_support
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Exact(Estimator):
         (3.0, [-0.667, -0.333, 1.0])
     """
 
-    max_support: int = 65536
+    max_support: int = MAX_SUPPORT
     name: ClassVar[str] = "exact"
     traits: ClassVar[Traits] = Traits(unbiased=True, evaluations="support")
 
@@ -53,13 +54,7 @@ class Exact(Estimator):
         noise: Tensor | None,
     ) -> Tensor:
         """Return the exact expectation."""
-        if distribution.support_size > self.max_support:
-            size, event = distribution.support_size, tuple(distribution.event_shape)
-            came = size if size < 10**9 else f"{float(size):.1e}" if size < 10**99 else "over 1e99"
-            raise ValueError(
-                f"{self.name} enumerates at most {self.max_support} values of one draw, got {came} "
-                f"of {type(distribution).__name__} with event shape {event}"
-            )
+        check_support(distribution, self.name, self.max_support)
         support = distribution.enumerate_support()
         cost, p = f(support), distribution.score(support).exp()
         return (p * torch.where(p == 0, 0.0, cost)).sum(0).to(cost.dtype)

@@ -31,8 +31,8 @@ def expect(
     is the plain one, from f's own evaluations, and f may use the distribution's parameters too.
     A sampled gradient is of first order: differentiating it again raises for the score-function
     estimators, in eager code and under torch.func alike, unless by f's own parameters alone; a
-    pathwise one gives the second derivative of its path. `exact` is right to any order.
-    The value of `gumbel_softmax` estimates E[f(relaxed z)].
+    pathwise one gives the second derivative of its path. `exact` and `dice` are right to any order.
+    The value of `gumbel_softmax` and `hard_concrete` estimates E[f(relaxed z)].
 
     Args:
         f: z [n, *batch_shape, *event_shape] -> cost [n, *batch_shape], of all samples at once. n
@@ -44,9 +44,10 @@ def expect(
         num_samples: S, the draws per element of the batch.
         generator: reproduces the draws; eager code only.
         noise: uniforms in [0, 1) to draw from instead: [S, *batch_shape, *event_shape], without
-            the axis V of one-hot vectors. Equal noise, equal draws, under torch.compile and
-            torch.func.vmap too. `gumbel_softmax` wants [S, *logits.shape]. Other numbers are a
-            ValueError in eager code on the CPU; elsewhere they are clamped, lest the GPU waits.
+            the axis V of one-hot vectors, or the `noise_shape` of an estimator that wants another,
+            as `gumbel_softmax` does. Equal noise, equal draws, under torch.compile and
+            torch.func.vmap too. Other numbers are a ValueError in eager code on the CPU; elsewhere
+            they are clamped, lest the GPU waits.
 
     Returns:
         [*batch_shape], in the dtype of the costs, at least float32. Costs are minimised: minimise

@@ -108,5 +108,5 @@ class _Guard(torch.autograd.Function):
 def _refusal(name: str) -> RuntimeError:
     return RuntimeError(
         f"expect: {name} is of first order only: the second derivative of a sampled estimate is "
-        "not that of E[f]; the estimator exact has every derivative"
+        "not that of E[f]; the estimators exact and dice have every derivative"
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pgest.advantages import leave_one_out
 from pgest.distributions import Distribution
@@ -46,10 +46,7 @@ class ScoreFunction(LocalEstimator):
                 f"{self.name}.weight must return shape {tuple(cost.shape)}, one weight for each "
                 f"cost, got {tuple(weight.shape)}"
             )
-        score = distribution.score(sample)
-        score = score.reshape(*score.shape, *[1] * (cost.dim() - score.dim()))
-        surrogate = (weight * score).mean(0)
-        return add_surrogate(value, surrogate, self.name)
+        return weigh(value, distribution, sample, weight, self.name)
 
     @abstractmethod
     def weight(self, cost: Tensor) -> Tensor:
@@ -79,93 +76,11 @@ class Reinforce(ScoreFunction):
     """
 
     name: ClassVar[str] = "reinforce"
-    traits: ClassVar[Traits] = Traits(unbiased=True)
+    traits: ClassVar[Traits] = Traits(unbiased=True, enumerable=True)
 
     def weight(self, cost: Tensor) -> Tensor:
         """Return the cost."""
         return cost
-
-
-class MovingAverage(ScoreFunction, nn.Module):
-    """REINFORCE with a running mean of the costs as its baseline.
-
-        weight_s = f(z_s) - baseline,   baseline = decayed mean of the costs of earlier calls
-
-    The baseline is updated after its use, so that it never includes the present samples: unbiased
-    with one evaluation of f. One instance serves one draw site: its mean is over the whole batch.
-
-    Args:
-        decay: the weight of the past, in [0, 1): the mean reaches about 1 / (1 - decay) calls back.
-
-    The state is two numbers in buffers, saved with the module and moved with `.to`; `.eval()`
-    freezes it, and so does `no_grad`: an evaluation does not move it. It is updated without a
-    synchronisation, and not by a batch that is empty or whose mean is not finite. Until the first
-    update the baseline is 0.
-
-    Raises:
-        ValueError: a decay outside [0, 1); use under torch.func's transforms unless frozen; a call
-            within torch.utils.checkpoint, whose recomputation would see its own costs.
-
-    Source: Williams (1992), reinforcement comparison.
-
-    Example:
-        >>> estimator = pgest.estimators.MovingAverage(decay=0.9)
-        >>> bits = pgest.Bernoulli(torch.zeros(4, requires_grad=True))
-        >>> _ = pgest.expect(lambda z: 5 + 0 * z, bits, estimator)
-        >>> round(estimator.baseline.item(), 3)
-        5.0
-    """
-
-    name: ClassVar[str] = "MovingAverage"
-    traits: ClassVar[Traits] = Traits(unbiased=True, stateful=True)
-    decayed_sum: Tensor
-    decayed_count: Tensor
-
-    def __init__(self, decay: float = 0.99) -> None:
-        super().__init__()
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay}")
-        self.decay = decay
-        for name in ("decayed_sum", "decayed_count"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.float32))
-
-    def _apply(self, fn: Any, recurse: bool = True) -> MovingAverage:
-        super()._apply(fn, recurse)
-        # A model in a half type keeps its sums in float32: they would stop growing.
-        self.decayed_sum, self.decayed_count = self.decayed_sum.float(), self.decayed_count.float()
-        return self
-
-    @property
-    def baseline(self) -> Tensor:
-        """The running mean, a 0-dimensional tensor; 0 before the first update."""
-        return self.decayed_sum / self.decayed_count.clamp_min(1)
-
-    def weight(self, cost: Tensor) -> Tensor:
-        """Return the cost minus the baseline, and only then let the baseline see the cost."""
-        weight = cost - self.baseline
-        if self.training and torch.is_grad_enabled():
-            self._check_no_backward()
-            mean = cost.mean().float()
-            counts = mean.isfinite()  # an infinite cost, or none at all, leaves the past as it was
-            for past, new in ((self.decayed_sum, mean), (self.decayed_count, 1.0)):
-                past.copy_(torch.where(counts, self.decay * past + new, past))
-        return weight
-
-    @property
-    def frozen(self) -> bool:
-        """Whether it is in evaluation mode."""
-        return not self.training
-
-    def _check_no_backward(self) -> None:
-        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
-            raise ValueError(
-                f"{self.name} must not be recomputed in a backward pass, as torch.utils.checkpoint "
-                "does: its baseline has seen these costs already; draw outside of the checkpoint"
-            )
-
-    def extra_repr(self) -> str:
-        """Show the decay."""
-        return f"decay={self.decay}"
 
 
 class RLOO(ScoreFunction):
@@ -188,8 +103,17 @@ class RLOO(ScoreFunction):
     """
 
     name: ClassVar[str] = "rloo"
-    traits: ClassVar[Traits] = Traits(unbiased=True, min_samples=2)
+    traits: ClassVar[Traits] = Traits(unbiased=True, min_samples=2, enumerable=True)
 
     def weight(self, cost: Tensor) -> Tensor:
         """Return the cost minus the mean cost of the other samples."""
         return leave_one_out(cost)
+
+
+def weigh(
+    value: Tensor, distribution: Distribution, sample: Tensor, weight: Tensor, name: str
+) -> Tensor:
+    """Return `value` with the gradient of the mean of weight * log p(sample) added to its own."""
+    score = distribution.score(sample)
+    score = score.reshape(*score.shape, *[1] * (weight.dim() - score.dim()))
+    return add_surrogate(value, (weight * score).mean(0), name)

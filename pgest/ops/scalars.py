@@ -34,6 +34,14 @@ def number(name: str, x: Any, or_tensor: bool = False) -> float:
     return float(x)
 
 
+def positive(name: str, x: Any) -> float:
+    """A positive, finite number."""
+    value = number(name, x)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be positive and finite, got {x}")
+    return value
+
+
 def share(name: str, x: Any) -> float:
     """A number in (0, 1]."""
     value = number(name, x)

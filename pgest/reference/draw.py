@@ -55,7 +55,7 @@ def coupled(noise: Tensor, method: str, num_samples: int) -> Tensor:
         return torch.cat([noise, BELOW_ONE - noise])[:num_samples]
     turn = torch.arange(num_samples, device=noise.device).view(-1, *[1] * (noise.dim() - 1))
     part = ((noise[:1] * num_samples).long() + turn) % num_samples
-    x = ((part + noise) / num_samples).clamp_max(BELOW_ONE)
+    x = ((part + noise) / num_samples).clamp_max(1 - torch.finfo(noise.dtype).eps / 2)
     return torch.where(turn == 0, noise, x)
 
 

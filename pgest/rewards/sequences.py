@@ -155,6 +155,7 @@ def tensor_of(items: Any) -> Any:
 
 
 def check_keywords(counting: Counting) -> None:
+    """Refuse keywords that no reward takes, by name."""
     unknown = sorted(set(counting) - set(Counting.__annotations__))
     if unknown:
         raise TypeError(

@@ -19,8 +19,16 @@ from pgest.reference import statistics_dtype
 _TRAITS = Traits(unbiased=False, needs_path=True, distributions=FLOATING, scores=False)
 
 
+class _PerNumber(Pathwise):
+    """What draws its noise for each number of a sample, V of a one-hot vector."""
+
+    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
+        """One uniform for each number of a sample."""
+        return torch.Size((num_samples, *distribution.logits.shape))
+
+
 @dataclass(frozen=True, eq=False)  # tensors have no equality that is one truth value
-class GumbelSoftmax(Pathwise):
+class GumbelSoftmax(_PerNumber):
     """Gumbel-softmax (Concrete): a relaxed sample, whose gradient is its own.
 
         z = softmax((logits + gumbel) / T),   bits: z = sigmoid((logits + logistic) / T)
@@ -60,10 +68,6 @@ class GumbelSoftmax(Pathwise):
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
 
-    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
-        """One uniform for each number of a sample."""
-        return torch.Size((num_samples, *distribution.logits.shape))
-
     def relax(
         self,
         distribution: Relaxable,
@@ -79,7 +83,7 @@ class GumbelSoftmax(Pathwise):
 
 
 @dataclass(frozen=True, eq=False)
-class STGumbel(Pathwise):
+class STGumbel(_PerNumber):
     """Straight-through Gumbel-softmax: the discrete value nearest to the relaxed one.
 
         forward one_hot(argmax(logits + gumbel)),   backward that of softmax((logits + gumbel) / T)
@@ -108,10 +112,6 @@ class STGumbel(Pathwise):
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
 
-    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
-        """One uniform for each number of a sample."""
-        return torch.Size((num_samples, *distribution.logits.shape))
-
     def relax(
         self,
         distribution: Relaxable,
@@ -127,7 +127,7 @@ class STGumbel(Pathwise):
 
 
 @dataclass(frozen=True)
-class DecoupledSTGumbel(Pathwise):
+class DecoupledSTGumbel(_PerNumber):
     """Decoupled straight-through Gumbel-softmax: one temperature to draw, another to go back.
 
         forward one_hot(argmax(logits / T_f + gumbel))
@@ -166,10 +166,6 @@ class DecoupledSTGumbel(Pathwise):
     def __post_init__(self) -> None:
         scalars.positive("forward_temperature", self.forward_temperature)
         scalars.positive("backward_temperature", self.backward_temperature)
-
-    def noise_shape(self, distribution: Distribution, num_samples: int) -> torch.Size:
-        """One uniform for each number of a sample."""
-        return torch.Size((num_samples, *distribution.logits.shape))
 
     def relax(
         self,

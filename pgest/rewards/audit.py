@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pgest.ops import scalars
+from pgest.rewards.ids import tensor_of
 from pgest.rewards.pairs import Item, listed, pairs_of
 from pgest.rewards.protocol import Reward, name_of, no_prefixes, scores_of
-from pgest.rewards.sequences import is_text, tensor_of
+from pgest.rewards.sequences import is_text
 from pgest.rewards.tricks import NOTHING, OTHERS, Tokens, tricks
 
 PERFECT = "the reference itself"

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from pgest.ops import scalars
 from pgest.rewards.failures import FailedSamples, index_of
+from pgest.rewards.ids import tensor_of
 from pgest.rewards.pairs import Item, pairs_of
 from pgest.rewards.protocol import COUNTING, Reward, name_of, no_prefixes, scores_of
-from pgest.rewards.sequences import tensor_of
 
 
 class Cached:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from pgest.rewards.backend import text
+from pgest.rewards.ids import flat_ids, mask_of, reference_ids, tensor_of
 from pgest.rewards.sequences import (
     Counting,
     check_keywords,
+    check_number,
     eos_of,
-    flat_ids,
     is_text,
-    mask_of,
-    tensor_of,
+    refuse_masks,
+    refuse_reference_mask,
 )
 
 if TYPE_CHECKING:
@@ -60,35 +62,25 @@ def pairs_of(hypotheses: Any, references: Any, **counting: Unpack[Counting]) -> 
     check_keywords(counting)
     hypotheses, references = tensor_of(hypotheses), tensor_of(references)
     strings = is_text(hypotheses)
-    other_tokens = text.Vocabulary()
-    eos_of(counting, strings, other_tokens)
-    if isinstance(hypotheses, Tensor) and len(other_tokens):
-        raise ValueError(
-            f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
-        )
+    eos_of(hypotheses, counting, text.Vocabulary())
     if isinstance(hypotheses, Tensor):
         shape = tuple(hypotheses.shape[:-1])
         rows = _rows(*flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting)))
     else:
-        for name in ("mask", "lengths"):
-            if counting.get(name) is not None:
-                raise ValueError(f"{name} must be None where hypotheses are no tensor, got a value")
+        refuse_masks(counting)
         items = listed("hypotheses", hypotheses, "a list of sequences")
         rows = [_item(f"hypotheses[{i}]", item, strings, strings) for i, item in enumerate(items)]
         shape = (len(rows),)
-    mask = counting.get("reference_mask")
     if isinstance(references, Tensor) and not strings:
-        groups = _groups_of_ids(references, mask)
-    elif mask is not None:
-        raise ValueError("reference_mask must be None where references are no tensor, got a value")
+        ids, kept, starts = reference_ids(references, counting.get("reference_mask"))
+        targets = _rows(ids, kept)
+        groups = [targets[a:b] for a, b in pairwise(starts)]
     else:
+        refuse_reference_mask(counting)
         pieces = not isinstance(hypotheses, Tensor) and all(map(_all_strings, rows))
         items = listed("references", references, "a list, one item per hypothesis")
         groups = [_group(f"references[{i}]", item, strings, pieces) for i, item in enumerate(items)]
-    if len(groups) != shape[-1]:
-        raise ValueError(
-            f"references must have {shape[-1]} items, one per hypothesis, got {len(groups)}"
-        )
+    check_number(len(groups), shape[-1])
     if (eos := counting.get("eos")) is not None:
         keep_eos = bool(counting.get("keep_eos"))
         rows = [_until(row, eos, keep_eos) for row in rows]
@@ -156,26 +148,3 @@ def _group(name: str, item: Any, strings: bool, may_be_string: bool) -> list[Ite
     return [
         _item(f"{name}[{j}]", member, strings, may_be_string) for j, member in enumerate(members)
     ]
-
-
-def _groups_of_ids(references: Tensor, mask: Tensor | None) -> list[list[Item]]:
-    if references.dim() not in (2, 3):
-        raise ValueError(
-            "references must be integer ids of shape [B, T] or, several each, [B, R, T], "
-            f"got {tuple(references.shape)}"
-        )
-    several = references.shape[1] if references.dim() == 3 else 1
-    if several == 0:
-        raise ValueError("references must be at least one each, got [B, 0, T]")
-    ids, kept = flat_ids("references", "reference_mask", references, mask)
-    rows = _rows(ids, kept)
-    groups = [rows[i : i + several] for i in range(0, len(rows), several)]
-    if kept is None or references.dim() == 2:
-        return groups
-    # Where the mask counts nothing there is no reference: such rows pad their number.
-    groups = [[row for row in group if row] for group in groups]
-    if [] in groups:
-        raise ValueError(
-            f"reference_mask must leave each item a reference, got none for item {groups.index([])}"
-        )
-    return groups

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pgest.rewards.sequences import Counting, tensor_of
+from pgest.rewards.ids import tensor_of
+from pgest.rewards.sequences import Counting
 
 # Keywords that say what counts; `pairs_of` applies them.
 COUNTING = tuple(Counting.__annotations__)

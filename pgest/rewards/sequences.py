@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pgest.rewards.backend import text
+from pgest.rewards.ids import flat_ids, mask_of, reference_ids, tensor_of
 
 Tokens = str | Sequence[Hashable] | Tensor | np.ndarray
 Hypotheses = Tensor | np.ndarray | Sequence[Tokens]
@@ -92,11 +93,7 @@ def read(
     unit = string if words else Unit.tokens
     if words and prepare is not None:
         hypotheses, references = _each(prepare, hypotheses), _each(prepare, references)
-    eos = eos_of(counting, words, vocabulary)
-    if isinstance(hypotheses, Tensor) and eos[0] is not None and len(vocabulary):
-        raise ValueError(
-            f"eos must be an integer where hypotheses are ids, got {counting['eos']!r}"
-        )
+    eos = eos_of(hypotheses, counting, vocabulary)
     if isinstance(hypotheses, Tensor):
         ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
         shape = tuple(hypotheses.shape[:-1])
@@ -105,17 +102,12 @@ def read(
         counted = partial(_counted, ids, mask, *eos) if some else None
         encoded = text.padded(ids, mask, *eos)
     else:
-        for name in ("mask", "lengths"):
-            if counting.get(name) is not None:
-                raise ValueError(f"{name} must be None where hypotheses are no tensor, got a value")
+        refuse_masks(counting)
         encoded, counted = text.encode("hypotheses", hypotheses, unit, vocabulary), None
         encoded = encoded if eos[0] is None else text.cut(encoded, *eos)
         shape = (len(encoded),)
     targets, starts = _references(references, unit, eos, vocabulary, counting)
-    if len(starts) - 1 != shape[-1]:
-        raise ValueError(
-            f"references must have {shape[-1]} items, one per hypothesis, got {len(starts) - 1}"
-        )
+    check_number(len(starts) - 1, shape[-1])
     return Pairs(encoded, targets, starts, shape, counted)
 
 
@@ -142,16 +134,10 @@ def counted_of(hypotheses: Any, options: Mapping[str, Any]) -> Tensor | None:
     known = Counting.__annotations__
     counting: Any = {name: value for name, value in options.items() if name in known}
     ids, mask = flat_ids("hypotheses", "mask", hypotheses, mask_of(hypotheses, counting))
-    counted = torch.from_numpy(_counted(ids, mask, *eos_of(counting, False, text.Vocabulary())))
+    counted = torch.from_numpy(
+        _counted(ids, mask, *eos_of(hypotheses, counting, text.Vocabulary()))
+    )
     return counted.reshape(hypotheses.shape)
-
-
-def tensor_of(items: Any) -> Any:
-    """An array of numbers as a tensor, of other things as a list; all else as it is."""
-    if not isinstance(items, np.ndarray):
-        return items
-    # A copy: torch takes no negative strides, and warns of what it must not write to.
-    return torch.from_numpy(items.copy()) if items.dtype.kind in "biuf" else items.tolist()
 
 
 def check_keywords(counting: Counting) -> None:
@@ -179,56 +165,38 @@ def _each(prepare: Callable[[str], str], items: Any) -> Any:
     return [prepared(item) for item in items]
 
 
-def eos_of(counting: Counting, words: bool, vocabulary: Any) -> tuple[int | None, bool]:
-    """The EOS as it is encoded, and whether it counts."""
+def refuse_masks(counting: Counting) -> None:
+    """Lists and strings hold what counts: a mask of them would go unread."""
+    for name in ("mask", "lengths"):
+        if counting.get(name) is not None:
+            raise ValueError(f"{name} must be None where hypotheses are no tensor, got a value")
+
+
+def refuse_reference_mask(counting: Counting) -> None:
+    """The same of references."""
+    if counting.get("reference_mask") is not None:
+        raise ValueError("reference_mask must be None where references are no tensor, got a value")
+
+
+def check_number(groups: int, size: int) -> None:
+    """There are references for each hypothesis, and no more."""
+    if groups != size:
+        raise ValueError(f"references must have {size} items, one per hypothesis, got {groups}")
+
+
+def eos_of(hypotheses: Any, counting: Counting, vocabulary: Any) -> tuple[int | None, bool]:
+    """The EOS as it is encoded, and whether it counts; `vocabulary` is empty still."""
     eos, keep = counting.get("eos"), bool(counting.get("keep_eos", False))
     if eos is None:
         if keep:
             raise ValueError("keep_eos must be False without eos, got True")
         return None, False
-    if words:
+    if is_text(hypotheses):
         raise ValueError(f"eos must be None where hypotheses are strings, got {eos!r}")
-    return int(text.encode("eos", [[eos]], Unit.tokens, vocabulary).ids[0]), keep
-
-
-def mask_of(hypotheses: Tensor, counting: Counting) -> Tensor | None:
-    """The mask of ids, from `mask` or `lengths`; None where all count."""
-    mask, lengths = counting.get("mask"), counting.get("lengths")
-    if lengths is None:
-        return mask
-    if mask is not None:
-        raise ValueError("lengths must be None where there is a mask, got both")
-    lengths = torch.as_tensor(lengths)
-    steps, shape = hypotheses.shape[-1], tuple(hypotheses.shape[:-1])
-    if lengths.is_floating_point() or lengths.dtype == torch.bool or lengths.shape != shape:
-        raise ValueError(
-            f"lengths must be integers {shape}, got {lengths.dtype} {tuple(lengths.shape)}"
-        )
-    if lengths.numel() and not 0 <= int(lengths.min()) <= int(lengths.max()) <= steps:
-        raise ValueError(
-            f"lengths must be from 0 to {steps}, got {int(lengths.min())} to {int(lengths.max())}"
-        )
-    return torch.arange(steps, device=lengths.device) < lengths[..., None]
-
-
-def flat_ids(
-    name: str, mask_name: str, ids: Tensor, mask: Tensor | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Padded ids as arrays [N, T], and their mask."""
-    if ids.dim() < 2 or ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ValueError(
-            f"{name} must be integer ids of shape [..., B, T], got {ids.dtype} {tuple(ids.shape)}"
-        )
-    if mask is not None:
-        mask = torch.as_tensor(mask)
-        if mask.shape != ids.shape or mask.dtype != torch.bool:
-            raise ValueError(
-                f"{mask_name} must be bool {tuple(ids.shape)} like {name}, "
-                f"got {mask.dtype} {tuple(mask.shape)}"
-            )
-    rows = ids.shape[:-1].numel(), ids.shape[-1]
-    flat = ids.detach().to("cpu", torch.int64).reshape(rows).numpy()
-    return flat, None if mask is None else mask.to("cpu").reshape(rows).numpy()
+    code = int(text.encode("eos", [[eos]], Unit.tokens, vocabulary).ids[0])
+    if isinstance(hypotheses, Tensor) and len(vocabulary):
+        raise ValueError(f"eos must be an integer where hypotheses are ids, got {eos!r}")
+    return code, keep
 
 
 def _counted(
@@ -250,36 +218,9 @@ def _references(
     counting: Counting,
 ) -> tuple[Any, np.ndarray]:
     """The references of all items end to end, and where those of each begin."""
-    mask = counting.get("reference_mask")
     if isinstance(references, Tensor) and unit == Unit.tokens:
-        if references.dim() not in (2, 3):
-            raise ValueError(
-                "references must be integer ids of shape [B, T] or, several each, [B, R, T], "
-                f"got {tuple(references.shape)}"
-            )
-        several = references.shape[1] if references.dim() == 3 else 1
-        if several == 0:
-            raise ValueError("references must be at least one each, got [B, 0, T]")
-        ids, kept = flat_ids("references", "reference_mask", references, mask)
-        starts = several * np.arange(references.shape[0] + 1)
-        if references.dim() == 3 and kept is not None:
-            ids, kept, starts = _present(ids, kept, several)
+        ids, kept, starts = reference_ids(references, counting.get("reference_mask"))
         return text.padded(ids, kept, *eos), starts
-    if mask is not None:
-        raise ValueError("reference_mask must be None where references are no tensor, got a value")
+    refuse_reference_mask(counting)
     targets, starts = text.encode_groups("references", references, unit, vocabulary)
     return (targets if eos[0] is None else text.cut(targets, *eos)), starts
-
-
-def _present(
-    ids: np.ndarray, mask: np.ndarray, several: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """References without those that pad their number: of which nothing counts."""
-    there = mask.any(axis=1)
-    left = there.reshape(-1, several).sum(axis=1)
-    if not left.all():
-        raise ValueError(
-            "reference_mask must leave each item a reference, "
-            f"got none for item {int(np.argmin(left))}"
-        )
-    return ids[there], mask[there], np.concatenate([[0], np.cumsum(left)])

@@ -174,6 +174,7 @@ def test_reinmax_is_the_package_s(temperature: float) -> None:
 HARD = [
     "straight_through",
     "reinmax",
+    "mve",
     "gapped_st",
     "st_gumbel",
     "decoupled_st_gumbel",

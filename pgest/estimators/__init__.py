@@ -10,6 +10,7 @@ from pgest.estimators.expectation import expect
 from pgest.estimators.gates import HardConcrete
 from pgest.estimators.gumbel import DecoupledSTGumbel, GumbelRao, GumbelSoftmax, STGumbel
 from pgest.estimators.measure_valued import MeasureValued
+from pgest.estimators.minimum_variance import MVE
 from pgest.estimators.nvil import NVIL
 from pgest.estimators.pathwise import HardPathwise, Pathwise
 from pgest.estimators.perturbation import SPSA, EvolutionStrategies, FiniteDifferences, Perturbed
@@ -35,6 +36,7 @@ __all__ = [
     "ARM",
     "ARMS",
     "ARSM",
+    "MVE",
     "NVIL",
     "RLOO",
     "SPSA",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import pgest
 from pgest.estimators import vimco
@@ -110,6 +111,54 @@ def test_excluded_samples_are_everyday_input() -> None:
     torch.testing.assert_close(signal[0, 0], torch.tensor(0.5, dtype=F64))
     torch.testing.assert_close(signal[0, 1], torch.tensor(total - 1, dtype=F64))
     torch.testing.assert_close(value[0].detach(), torch.tensor(0.5 - log3, dtype=F64))
+
+
+def defined(log_weight: Tensor) -> Tensor:
+    """What each sample adds to the bound, by a loop over the samples."""
+    signal = []
+    for s in range(len(log_weight)):
+        others = torch.cat([log_weight[:s], log_weight[s + 1 :]])
+        with_mean = torch.cat([others, others.mean(0, keepdim=True)])
+        signal.append(log_weight.logsumexp(0) - with_mean.logsumexp(0))
+    return torch.stack(signal)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0, 1e3])
+@pytest.mark.parametrize("samples", [2, 3, 64])
+def test_every_sample_has_the_signal_of_the_definition(samples: int, scale: float) -> None:
+    """Where one weight is all, where all are equal, and where some are 0."""
+    g = torch.Generator().manual_seed(0)
+    weight = scale * torch.randn(samples, 40, dtype=F64, generator=g)
+    weight[0, :10] += 50 * scale
+    logp = torch.zeros_like(weight).requires_grad_()
+    (signal,) = torch.autograd.grad(vimco(weight, logp).sum(), logp)
+    # A difference of logarithms, as exact as these are.
+    atol = 1e-12 * max(1, float(weight.abs().max()))
+    torch.testing.assert_close(signal, defined(weight), rtol=0, atol=atol)
+    weight[1] = -torch.inf
+    (signal,) = torch.autograd.grad(vimco(weight, logp).sum(), logp)
+    # Of two, the other one alone weighs anything: what it adds is the bound.
+    expected = torch.where(defined(weight).isinf(), weight.logsumexp(0), defined(weight))
+    torch.testing.assert_close(signal, expected, rtol=0, atol=atol)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that any operation returns."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            self.numel = max(self.numel, out.numel())
+        return out
+
+
+def test_it_holds_a_few_numbers_a_sample() -> None:
+    weight = torch.zeros(300, 5, requires_grad=True)
+    with Largest() as largest:
+        vimco(weight, 2 * weight).sum().backward()
+    assert 300 * 5 <= largest.numel < 2 * 300 * 5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32], ids=str)

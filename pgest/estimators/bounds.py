@@ -67,14 +67,14 @@ def vimco(log_weight: Tensor, logp: Tensor) -> Tensor:
 
 def _signal(log_weight: Tensor) -> Tensor:
     """What each sample adds to the bound, [S, ...]: the bound less that without it."""
-    samples = len(log_weight)
-    geometric = _sum_of_others(log_weight) / (samples - 1)
-    # [S, S, ...]: row s has the geometric mean of the others in the place of sample s.
-    own = torch.eye(samples, dtype=torch.bool, device=log_weight.device)
-    own = own.reshape(samples, samples, *[1] * (log_weight.dim() - 1))
-    others = torch.where(own, geometric, log_weight).logsumexp(1)
+    geometric = _sum_of_others(log_weight) / (len(log_weight) - 1)
+    nothing = torch.full_like(log_weight[:1], -torch.inf)
+    # A sum of exponentials less one of them would cancel where that one is nearly all.
+    before = torch.cat([nothing, log_weight[:-1].logcumsumexp(0)])
+    after = torch.cat([log_weight[1:].flip(0).logcumsumexp(0).flip(0), nothing])
+    without = before.logaddexp(after).logaddexp(geometric)
     # Where the others weigh nothing any number will do that does not depend on the sample.
-    signal = log_weight.logsumexp(0) - torch.where(others.isneginf(), 0.0, others)
+    signal = log_weight.logsumexp(0) - torch.where(without.isneginf(), 0.0, without)
     return torch.where(signal.isneginf(), 0.0, signal)
 
 

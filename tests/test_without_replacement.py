@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import permutations
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -51,6 +53,26 @@ def test_an_unordered_set_has_the_weights_of_its_definition(samples: int) -> Non
         weights, _ = ratios(p, list(drawn))
         expected = sum(w * float(COST[v]) for w, v in zip(weights, drawn, strict=True))
         assert float(value[i]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_subsets_are_listed_by_torch_not_by_python() -> None:
+    """From 6 to 12 samples their number grows 64-fold, what the interpreter calls by six sizes."""
+    tokens = pgest.Categorical(torch.zeros(20))
+    seen: list[str] = []
+    calls, before = [], sys.getprofile()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        seen.append(event)
+
+    for samples in (6, 6, 12):  # the first call of all may import
+        seen.clear()
+        sys.setprofile(note)
+        try:
+            pgest.expect(lambda z: z.float(), tokens, "unordered_set", num_samples=samples)
+        finally:
+            sys.setprofile(before)
+        calls.append(len(seen))
+    assert 100 < calls[1] < calls[2] < 2 * calls[1]
 
 
 def test_the_order_of_an_unordered_set_does_not_count() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -263,10 +264,10 @@ def _log_orders(p: Tensor, rest: Tensor) -> Tensor:
     members = subsets[:, None] >> torch.arange(n, device=p.device) & 1
     log_mass = (rest + torch.tensordot(members.to(p.dtype), p, 1)).log()
     log_v = torch.zeros_like(log_mass)
-    sizes = [[m for m in range(2**n) if m.bit_count() == size] for size in range(1, n + 1)]
-    for of_size in sizes:
-        smaller = [[m - (1 << i) for i in range(n) if m >> i & 1] for m in of_size]
-        at = torch.tensor(of_size, device=p.device)
-        terms = log_v[torch.tensor(smaller, device=p.device)]
+    places = members.argsort(dim=1, descending=True, stable=True)  # those of the members first
+    smaller = subsets[:, None] - (1 << places)
+    by_size = members.sum(1).argsort(stable=True).split([math.comb(n, k) for k in range(n + 1)])
+    for size, at in enumerate(by_size[1:], 1):
+        terms = log_v[smaller[at, :size]]
         log_v = log_v.index_copy(0, at, terms.logsumexp(1) - log_mass[at])
     return log_v

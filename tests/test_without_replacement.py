@@ -129,6 +129,36 @@ def test_normalised_weights_are_biased_the_less_the_more() -> None:
     assert found.mean.abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("name", ["without_replacement", "normalised_without_replacement"])
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_values_too_improbable_for_a_number_count_as_impossible(name: str, samples: int) -> None:
+    """What exp(-10000) underflows to has weight 0, not 0 / 0."""
+    found = []
+    g = torch.Generator().manual_seed(0)
+    noise = torch.rand(2, samples + 1, 100, dtype=torch.float64, generator=g)
+    for low in (1e4, torch.inf):
+        row = torch.tensor([0.3, -low, 1.1, -2 * low, -3 * low], dtype=torch.float64)
+        rows = row.expand(100, 5).clone().requires_grad_()
+        tokens = pgest.Categorical(rows)
+        value = pgest.expect(lambda z: COST[z], tokens, name, num_samples=samples, noise=noise)
+        found.append((value.detach(), *torch.autograd.grad(value.sum(), rows)))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+    assert found[0][0].isfinite().all()
+    assert found[0][1].isfinite().all()
+    assert found[0][1].abs().max() > 0
+
+
+def test_a_bit_that_is_sure_leaves_the_others_their_gradient() -> None:
+    logits = torch.tensor([1e4, 0.0, 0.2], requires_grad=True)
+    bits, g = pgest.Bernoulli(logits, event_dims=1), torch.Generator().manual_seed(0)
+    name = "without_replacement"
+    value = pgest.expect(lambda z: z.sum(-1), bits, name, num_samples=5, generator=g)
+    value.backward()  # four values have a probability: all of them are among the five
+    expected = logits.detach().sigmoid()
+    torch.testing.assert_close(value.detach(), expected.sum())
+    torch.testing.assert_close(logits.grad, expected * (1 - expected))
+
+
 class NoLeaveOneOut(UnorderedSet):
     """A baseline that a value has a part in."""
 

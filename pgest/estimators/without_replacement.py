@@ -135,8 +135,9 @@ class WithoutReplacement(Distinct):
     ) -> tuple[Tensor, Tensor]:
         """Return p over the probability of being above the threshold."""
         kappa = perturbed[-1]
-        weight = chosen.exp() / -torch.expm1(-(chosen - kappa).exp())
-        return torch.where(chosen == -torch.inf, 0.0, weight), kappa
+        # Of the law that they were drawn by, in which nothing is impossible: 0 / above is 0.
+        above = -torch.expm1(-(chosen.clamp_min(_LAST) - kappa).exp())
+        return chosen.exp() / above, kappa
 
     def advantage(self, cost: Tensor, weight: Tensor, p: Tensor, state: Tensor) -> Tensor:
         """Return the cost, with the share that makes up for its part in the baseline, minus it."""

@@ -124,6 +124,25 @@ def test_impossible_values_stay_impossible(kind: Kind, name: str) -> None:
     assert gradient.abs().max() > 0
 
 
+@pytest.mark.parametrize("name", ["finite_differences", "spsa", "evolution_strategies"])
+@pytest.mark.parametrize("kind", LOGITS)
+@pytest.mark.parametrize("infinity", [-torch.inf, torch.inf])
+def test_large_costs_do_not_meet_the_number_that_stands_for_infinity(
+    kind: Kind, name: str, infinity: float
+) -> None:
+    logits = LOGITS[kind].clone()
+    logits.view(-1)[1] = infinity if kind is pgest.Bernoulli else -torch.inf
+    rows = logits.expand(50, *logits.shape).clone().requires_grad_()
+    g, q = torch.Generator().manual_seed(0), kind(rows, event_dims=1)
+    value = pgest.expect(lambda z: 1000 * f(z), q, name, num_samples=4, generator=g)
+    (gradient,) = torch.autograd.grad(value.sum(), rows)
+    assert value.isfinite().all()
+    assert 10 < value.detach().abs().max() < 1e5
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1)[:, 1].abs().max() == 0
+    assert gradient.abs().max() > 0
+
+
 def test_a_step_is_a_positive_number() -> None:
     makes: tuple[Any, ...] = (FiniteDifferences, SPSA, EvolutionStrategies)
     for make in makes:

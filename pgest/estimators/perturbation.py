@@ -13,6 +13,7 @@ from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCate
 from pgest.distributions.base import finite, uniform
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
+from pgest.estimators.walks import still
 from pgest.ops import scalars
 from pgest.reference import statistics_dtype
 
@@ -78,7 +79,7 @@ class Perturbed(Estimator):
         up, down = cost.detach()[num_samples:].view(2, len(along), num_samples, *d.batch_shape)
         slope = ((up - down)[..., None] / (2 * self.step) * along).mean(1).sum(0)
         flat = finite(d.logits).reshape(*d.batch_shape, n)
-        surrogate = (slope.to(flat.dtype) * flat).sum(-1)
+        surrogate = (still(slope.to(flat.dtype), flat) * flat).sum(-1)
         return add_surrogate(cost[:num_samples].mean(0), surrogate, self.name)
 
 

@@ -71,6 +71,32 @@ def test_the_bias_is_of_second_order_in_the_step(kind: Kind, make: Any) -> None:
     assert far / near == pytest.approx(4, abs=0.2)
 
 
+@pytest.mark.parametrize("kind", LOGITS)
+@pytest.mark.parametrize(
+    ("make", "own", "others"),
+    [(FiniteDifferences, 1 / 6, 0.0), (SPSA, 1 / 6, 1 / 2), (EvolutionStrategies, 1 / 2, 1 / 2)],
+)
+def test_the_bias_is_that_of_third_derivatives(
+    kind: Kind, make: Any, own: float, others: float
+) -> None:
+    """c^2 times `own` d^3 / dlogit_i^3 + `others` sum over j != i of d^3 / dlogit_i dlogit_j^2."""
+    logits = LOGITS[kind]
+
+    def exact(x: Tensor) -> Tensor:
+        return pgest.expect(f, kind(x.view(1, *logits.shape), event_dims=1), "exact").sum()
+
+    jacrev = torch.func.jacrev
+    third = jacrev(jacrev(jacrev(exact)))(logits.flatten())
+    by_pair = third.diagonal(dim1=0, dim2=1)  # [i, j]: d^3 / dlogit_i dlogit_j^2
+    itself = by_pair.diagonal()
+    predicted = own * itself + others * (by_pair.sum(1) - itself)
+    _, gradient = exact_gradient(kind, logits, f)
+    step = 0.02
+    found = (expected(kind, logits, make(step)) - gradient).flatten() / step**2
+    torch.testing.assert_close(found, predicted, rtol=0, atol=1e-2 * float(predicted.abs().max()))
+    assert predicted.abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("step", [0.1, 0.5])
 def test_differences_of_one_bit_have_the_closed_form(step: float) -> None:
     """The samples differ with the probability that lies between the two: then by f(1) - f(0)."""

@@ -138,8 +138,10 @@ class SPSA(Perturbed):
         gradient = 1/S sum_s d_s (f(z_s at logits + c d_s) - f(z_s at logits - c d_s)) / (2 c)
 
     where d_s has independent signs +1 and -1. Two evaluations of f whatever the number of logits,
-    which all share one difference: the variance grows with their number. Biased of order c^2, for f
-    is not that of independent logits.
+    which all share one difference: the variance grows with their number. What the others add has
+    mean 0 only to first order: at logit i, up to order c^4, the bias is
+
+        c^2 / 6 (d^3 E[f] / dlogit_i^3 + 3 sum over j != i of d^3 E[f] / dlogit_i dlogit_j^2)
 
     Args:
         step: c, in units of the logits.
@@ -179,7 +181,9 @@ class EvolutionStrategies(Perturbed):
         gradient = 1/S sum_s d_s (f(z_s at logits + c d_s) - f(z_s at logits - c d_s)) / (2 c)
 
     where d_s is standard normal: the gradient of E[f] smoothed by a Gaussian of width c in the
-    logits, biased of order c^2.
+    logits. At logit i, up to order c^4, the bias is
+
+        c^2 / 2 sum over j of d^3 E[f] / dlogit_i dlogit_j^2
 
     Args:
         step: c, in units of the logits.

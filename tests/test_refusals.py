@@ -174,50 +174,6 @@ def test_a_cost_without_a_path_is_refused(name: str) -> None:
             pgest.expect(f, bits(5, 3, event_dims=1), name, num_samples=2)
 
 
-@pytest.mark.parametrize("name", ["reinforce", "rloo", "exact"])
-def test_samples_changed_in_place_are_refused(name: str) -> None:
-    bits = pgest.Bernoulli(torch.zeros(3, requires_grad=True), event_dims=1)
-    with pytest.raises(ValueError, match="samples were changed in place"):
-        pgest.expect(lambda z: z.mul_(2).sub_(1).sum(-1), bits, name, num_samples=2)
-
-
-@pytest.mark.parametrize("name", ["reinforce", "rloo", "exact"])
-@pytest.mark.parametrize("way", ["func", "compile"])
-def test_where_writes_are_not_counted_f_gets_a_copy(name: str, way: str) -> None:
-    noise = torch.rand(2, 3, generator=torch.Generator().manual_seed(0))
-
-    def run(logits: Tensor, in_place: bool) -> Tensor:
-        def f(z: Tensor) -> Tensor:
-            return (z.mul_(2).sub_(1) if in_place else 2 * z - 1).sum(-1) ** 2
-
-        q = pgest.Bernoulli(logits, event_dims=1)
-        return pgest.expect(f, q, name, num_samples=2, noise=noise)
-
-    def traced(logits: Tensor, in_place: bool) -> Tensor:
-        trace = pgest.Trace(2)
-        z = trace.draw(pgest.Bernoulli(trace.expand(logits), event_dims=1), name, noise=noise)
-        trace.cost((z.mul_(2).sub_(1) if in_place else 2 * z - 1).sum(-1) ** 2, nodes=[z])
-        return trace.value()
-
-    logits = torch.tensor([0.3, -1.1, 0.8], requires_grad=True)
-    for f in (run, traced) if name != "exact" else (run,):
-        expected = torch.autograd.grad(f(logits, False), logits)[0]
-        if way == "func":
-            found = torch.func.grad(f)(logits.detach(), True)
-        else:
-            torch.compiler.reset()
-            compiled = torch.compile(f, backend="aot_eager", fullgraph=True)
-            found = torch.autograd.grad(compiled(logits, True), logits)[0]
-        torch.testing.assert_close(found, expected)
-
-
-def test_a_sample_that_is_not_scored_may_be_changed_in_place() -> None:
-    q = pgest.Bernoulli(torch.zeros(3, requires_grad=True), event_dims=1)
-    pgest.expect(lambda z: z.mul_(2).sum(-1), q, "straight_through").backward()
-    assert q.logits.grad is not None
-    torch.testing.assert_close(q.logits.grad, torch.full((3,), 0.5))
-
-
 def test_a_cost_reduced_too_much_or_too_little_gets_advice() -> None:
     q = bits(5, 3, event_dims=1)
     with pytest.raises(ValueError, match=r"got \(\); f returns one cost for each sample, not"):

@@ -36,7 +36,9 @@ def with_slope(f: Cost, z: Tensor, graph: bool = False) -> tuple[Tensor, Tensor]
         cost, pull = pulled
         return cost, pull(torch.ones_like(cost))[0].detach()
     leaf = z if graph else z.detach().requires_grad_()
-    cost = f(leaf.view_as(leaf))  # a node of the graph, whose path to the cost can be looked for
+    # A copy is a node of the graph, whose path to the cost can be looked for, and may be changed in
+    # place, which is for `f` to refuse by name; of a leaf that is an error of autograd.
+    cost = f(leaf.clone())
     (slope,) = torch.autograd.grad(cost.sum(), leaf, retain_graph=True, create_graph=graph)
     return cost, slope
 

@@ -62,16 +62,11 @@ class Surrogate(nn.Module):
         return self.cost(relaxed) + self.net(2 * relaxed - 1).squeeze(-1)
 
 
-def _control() -> nn.Module:
-    """RODEO's functions of the tangent and of the others' cost."""
-    return nn.Sequential(nn.Linear(2, 100), nn.LeakyReLU(0.3), nn.Linear(100, 2))
-
-
 LEARNED: Mapping[str, Callable[[int, int], Estimator]] = {
     "moving_average": lambda pixels, code: MovingAverage(),
     "nvil": lambda pixels, code: NVIL(Baseline(pixels)),
     "double_cv": lambda pixels, code: DoubleCV(),
-    "rodeo": lambda pixels, code: Rodeo(_control()),
+    "rodeo": lambda pixels, code: Rodeo(),
     "rebar": lambda pixels, code: Rebar(),
     "relax": lambda pixels, code: Relax(Surrogate(code)),
 }

@@ -32,7 +32,8 @@ class Stack(nn.Module):
     def forward(self, x: Tensor, models: slice = ALL, frozen: bool = False) -> Tensor:
         """Return the outputs of some of the models; `frozen` weights get no gradient."""
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            weight, bias = weight[models], bias[models]
+            if models != ALL:  # whose backward would fill a copy for nothing
+                weight, bias = weight[models], bias[models]
             if frozen:
                 weight, bias = weight.detach(), bias.detach()
             x = torch.baddbmm(bias, leaky_relu(x, SLOPE) if i else x, weight)
@@ -73,7 +74,7 @@ class Autoencoder(nn.Module):
         That of q's parameters at a fixed z is 0 in expectation: it would be noise.
         """
         fixed = Bernoulli(q.logits.detach(), event_dims=1)
-        return fixed.log_prob(z) + self.code * math.log(2)
+        return fixed.score(z) + self.code * math.log(2)
 
     def kl(self, q: Bernoulli) -> Tensor:
         """Return KL(q(z | x) || p(z)) [R, B]."""

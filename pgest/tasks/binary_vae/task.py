@@ -16,7 +16,7 @@ from pgest.runs import Clock, Evaluation, Figures, Metric
 from pgest.runs.files import write_text
 from pgest.runs.record import to_json
 from pgest.tasks.binary_vae.config import BinaryVAEConfig
-from pgest.tasks.binary_vae.estimators import estimate, make
+from pgest.tasks.binary_vae.estimators import LEARNED, estimate, make
 from pgest.tasks.binary_vae.model import ALL, Autoencoder
 from pgest.tasks.binary_vae.report import report
 
@@ -62,7 +62,7 @@ class BinaryVAE:
                 make(config.estimator, config.temperature, pixels, config.code)
                 for _ in range(config.models)
             ]
-        self.own = isinstance(made[0], nn.Module)  # each model has one, for the state it keeps
+        self.own = config.estimator in LEARNED  # each model has one, for the state it keeps
         self.estimators = made if self.own else made[:1]
         learned = [estimator for estimator in made if isinstance(estimator, nn.Module)]
         self.model = nn.ModuleList([self.vae, *learned]).to(self.device)

@@ -12,13 +12,13 @@ The table goes to `benchmarks/results/g2p-GROUP.md`.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.g2p_arms import GROUPS, Arm
 from benchmarks.g2p_tables import TABLES, Run
+from benchmarks.task_runs import finished_run
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -59,27 +59,10 @@ def execute(arm: Arm, seed: int, place: Path, start: Future[Run] | None, flags: 
     Raises:
         ValueError: where the arm's folder holds a run with other flags.
     """
-    place = place / f"{arm.name}-{seed}"
-    folders = sorted(place.glob("g2p-*"))
     origin = start.result() if start else None
-    given, note = f"{arm.flags} {flags}".strip(), place / "flags.txt"
-    if folders and note.read_text(encoding="utf-8") != given:
-        raise ValueError(f"{place} must hold a run with the flags {given!r}: remove it")
-    if folders and (folders[-1] / "record.json").exists():
-        return Run(arm, seed, folders[-1], origin)
-    command = [sys.executable, "-m", "pgest", "run", "g2p"]
-    if folders and (folders[-1] / "checkpoint.safetensors").exists():
-        command += ["--resume", str(folders[-1])]
-    else:
-        command += [*given.split(), "--seed", str(seed), "--threads", "1"]
-        command += ["--no-tensorboard", "--output", str(place)]
-        command += ["--init", str(origin.folder)] if origin else []
-    print("$", " ".join(command[1:]), flush=True)
-    place.mkdir(parents=True, exist_ok=True)
-    note.write_text(given, encoding="utf-8")
-    with open(place / "log.txt", "a", encoding="utf-8") as log:
-        subprocess.run(command, stdout=log, stderr=log, check=True)
-    return Run(arm, seed, sorted(place.glob("g2p-*"))[-1], origin)
+    more = ["--seed", str(seed), *(["--init", str(origin.folder)] if origin else [])]
+    folder = finished_run("g2p", place / f"{arm.name}-{seed}", f"{arm.flags} {flags}".strip(), more)
+    return Run(arm, seed, folder, origin)
 
 
 if __name__ == "__main__":

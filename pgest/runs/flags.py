@@ -52,10 +52,11 @@ def configure(
     parser.add_argument("--resume", type=Path)
     chosen, rest = parser.parse_known_args(argv)
     default = presets[chosen.preset][chosen.objective]
+    several = f" --objective {{{','.join(objectives)}}}" if len(objectives) > 1 else ""
+    each = ", each with settings for its objective" if several else ""
     about = (
-        f"{description or ''}\n\nPresets, each with settings for its objective: --preset "
-        f"{{{','.join(presets)}}} --objective {{{','.join(objectives)}}}. A run that was stopped "
-        f"goes on with --resume FOLDER."
+        f"{description or ''}\n\nPresets{each}: --preset {{{','.join(presets)}}}{several}. A run "
+        f"that was stopped goes on with --resume FOLDER."
     )
     try:
         if chosen.resume is None:

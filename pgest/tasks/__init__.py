@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 
 from pgest.errors import InputError
 
@@ -16,13 +17,15 @@ VERBS = ("run", "predict")
 
 
 def task_names() -> list[str]:
-    """Return the names of all tasks: the folders of this package.
+    """Return the names of all tasks: the folders of this package, with a hyphen for `_`.
 
     Example:
         >>> "g2p" in task_names()
         True
     """
-    return sorted(module.name for module in iter_modules(__path__) if module.ispkg)
+    return sorted(
+        module.name.replace("_", "-") for module in iter_modules(__path__) if module.ispkg
+    )
 
 
 def main(verb: str, argv: list[str]) -> int:
@@ -39,7 +42,7 @@ def main(verb: str, argv: list[str]) -> int:
     if name not in _able(verb):
         print(f"pgest {verb}: there is no task {name!r}\n\n{_listing(verb)}", file=sys.stderr)
         return 2
-    function: Callable[[list[str]], int] = getattr(import_module(f"{__name__}.{name}"), verb)
+    function: Callable[[list[str]], int] = getattr(_task(name), verb)
     try:
         return function(rest)
     except ImportError as error:
@@ -51,15 +54,19 @@ def main(verb: str, argv: list[str]) -> int:
     return 1
 
 
+def _task(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
 def _able(verb: str) -> list[str]:
     """Return the tasks that offer this."""
-    return [name for name in task_names() if hasattr(import_module(f"{__name__}.{name}"), verb)]
+    return [name for name in task_names() if hasattr(_task(name), verb)]
 
 
 def _listing(verb: str) -> str:
     usage = {"run": "NAME [--preset PRESET] [flags]", "predict": "NAME [flags] INPUT..."}[verb]
     lines = [f"usage: pgest {verb} {usage} | NAME --help", "", "tasks:"]
     for name in _able(verb):
-        summary = (import_module(f"{__name__}.{name}").__doc__ or "").partition("\n")[0]
+        summary = (_task(name).__doc__ or "").partition("\n")[0]
         lines.append(f"  {name:<12} {summary}")
     return "\n".join(lines)

@@ -32,6 +32,7 @@ def test_the_advice_is_one_sentence() -> None:
     exact = figures("exact", 0.0, 0.0, evaluations=8, lists=True)
     slope, blind = figures("slope", 0.0, 0.5, backwards=4), figures("blind", 0.0, 1.0)
     listing = figures("listing", 0.0, 0.2, lists=True)
+    whole = figures("whole", 0.0, 0.0, evaluations=12)  # it sees every value of one token
     biased = figures("biased", 0.2, 0.1, backwards=4)
     sparse = figures("sparse", 0.05, 0.0, evaluations=3, unbiased=False)
     cases = {
@@ -39,6 +40,8 @@ def test_the_advice_is_one_sentence() -> None:
         "error; where the support is too large, `slope` needs 100; without f's slope, `blind` "
         "needs 400.",
         (listing, blind): "Take `listing`: 16 evaluations of f for a gradient to 10 %; where the "
+        "support is too large, `blind` needs 400.",
+        (exact, whole, blind): "Take `exact`: its 8 evaluations of f leave no error; where the "
         "support is too large, `blind` needs 400.",
         (exact, listing): "Take `exact`: its 8 evaluations of f leave no error.",
         (slope, listing, blind): "Take `slope`: 100 evaluations of f for a gradient to 10 %; "

@@ -119,3 +119,9 @@ def test_one_variable_at_all_its_values_leaves_no_error() -> None:
     for samples in (4, 40):  # the outcomes of 40 are too many to be listed
         found = pgest.compare(f, token, ["measure_valued"], num_samples=samples, repeats=20)
         assert (found.figures[0].spread, found.figures[0].enumerated) == (0, True)
+
+
+def test_a_sum_over_bits_leaves_no_spread_without_a_true_gradient() -> None:
+    bits = pgest.Bernoulli(torch.zeros(20, dtype=torch.float64), event_dims=1)
+    found = pgest.compare(lambda z: z.sum(-1), bits, ["measure_valued"], repeats=60)
+    assert (found.figures[0].spread, found.figures[0].spread_error) == (0, 0)

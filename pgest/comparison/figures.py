@@ -183,8 +183,8 @@ class Comparison:
     def _otherwise(self, best: Figures) -> Iterator[str]:
         """What to take where the support is too large, and where f is a black box."""
         reached = [row for row in self.figures if not math.isinf(self.needed(row))]
-        if best.lists:
-            reached = [row for row in reached if not row.lists]
+        if best.lists:  # without any spread, the others have seen every value too
+            reached = [row for row in reached if row.spread > 0 and not row.lists]
             if not reached:
                 return
             best = reached[0]

@@ -94,7 +94,7 @@ class Truth:
             raise ValueError(f"estimates must be finite, got bias {bias} and deviation {spread}")
         bias, spread = (0.0 if x <= self.rounding else x for x in (bias, spread))
         bias_error = hypot(bias_error, bias * self.length_error)
-        spread_error = hypot(spread_error, spread * self.length_error)
+        spread_error = hypot(spread_error, spread * self.length_error) if spread else 0.0
         return Moments(bias, bias_error, spread, spread_error, (mean, across), reference)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from copy import deepcopy
 from statistics import median
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pgest.comparison.figures import ROUNDING, Comparison, Figures
+from pgest.comparison.figures import Comparison, Figures
 from pgest.comparison.moments import Moments, Truth
-from pgest.comparison.problem import Count, Problem
+from pgest.comparison.problem import Problem
 from pgest.distributions import as_distribution
 from pgest.estimators import Estimator, checks, registry
 from pgest.estimators.registry import resolve
@@ -20,12 +22,13 @@ from pgest.ops import scalars
 
 ROUNDS = 11  # of timing
 PROBE = 16  # equal calls are taken to have nothing random
+Found = TypeVar("Found")
 
 
 def compare(
     f: Callable[[Tensor], Tensor],
     distribution: Any,
-    estimators: Iterable[str] | Mapping[str, str | Estimator] | None = None,
+    estimators: Iterable[str | Estimator] | Mapping[str, str | Estimator] | None = None,
     *,
     num_samples: SupportsIndex = 4,
     precision: float = 0.1,
@@ -36,18 +39,20 @@ def compare(
 
         error of the mean of n calls = sqrt(bias^2 + variance / n) <= precision x |true gradient|
 
-    The ranking is by the evaluations of f which that n takes. Where the support of one draw has at
-    most 65,536 values the true gradient is exact, and where the outcomes of all samples are as few,
-    so are bias and variance of the estimators that are functions of independent draws. Otherwise
-    they are estimated from `repeats` calls with standard errors, all estimators from the same
-    random numbers; without a true gradient, bias is the difference to `rloo`.
+    The ranking is by the evaluations of f which that n, a whole number, takes; that some ask for
+    f's slope too, or take longer by themselves, is in the table but not in the ranking. Where the
+    support of one draw has at most 65,536 values the true gradient is exact, and where the outcomes
+    of all samples are as few, so are bias and variance, in float64, of the estimators that are
+    functions of independent draws. Otherwise they are estimated from `repeats` calls with standard
+    errors, all estimators from the same random numbers; without a true gradient, bias is the
+    difference to `rloo`.
 
     Args:
         f, distribution: as in `pgest.expect`; f may be a black box. What counts is the gradient for
             the distribution's logits through z: that of f's own parameters, and of logits which f
             uses itself, does not.
         estimators: names, or instances by the names that they are to have in the table; by default
-            all of `pgest.estimators.registry`.
+            all of `pgest.estimators.registry`. Those with state are copied: compare changes none.
         num_samples: S of each call.
         precision: the wanted error, relative to the gradient's length.
         repeats: calls where figures are estimated.
@@ -59,7 +64,11 @@ def compare(
         what they said.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit; no estimator that applies.
+        TypeError, ValueError: arguments that do not fit; two estimators of one name; costs of
+            another shape, or that are not finite where the support is listed; no estimator that
+            applies. What f raises on the listed support comes through.
+
+    Gradients are taken under `no_grad` and `inference_mode` too.
 
     Memory: f's on the support, and all outcomes of the samples for one estimator at a time.
 
@@ -75,66 +84,107 @@ def compare(
     if repeats < 2:
         raise ValueError(f"repeats must be at least 2 for a standard error, got {repeats}")
     scalars.positive("precision", precision)
-    chosen = _chosen(estimators)
-    problem = Problem(f, as_distribution(distribution))
-    applicable, refused = _applicable(problem, chosen, samples)
-    if not applicable:
-        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
-        raise ValueError(
-            f"estimators must have one that applies to this problem, got none: {reasons}"
-        )
-    truth = _truth(problem, samples, repeats, seed)
-    counts = {name: _count(problem, e, samples, seed) for name, e in applicable.items()}
-    seconds = _seconds(problem, applicable, samples, seed)
-    rows = []
-    for name, estimator in applicable.items():
-        unbiased, count = estimator.traits.unbiased, counts[name]
-        exact, moments = _moments(problem, truth, estimator, samples, repeats, seed)
-        cost = {**vars(count), "seconds": seconds[name]}
-        rows.append(Figures(name, unbiased, exact, **vars(moments), **cost))
+    chosen = named(estimators)
+    with torch.inference_mode(False), torch.enable_grad():
+        problem = Problem(f, as_distribution(distribution))
+        rows, refused, length = _measured(problem, chosen, samples, repeats, seed)
     settings = {
         "num_samples": samples,
         "repeats": repeats,
         "seed": seed,
-        "exact_gradient": truth.calls is None,
+        "exact_gradient": problem.gradient is not None,
     }
-    found = Comparison(tuple(rows), refused, precision, settings)
-    ranked = sorted(rows, key=lambda r: (found.needed(r), r.bias if r.bias > ROUNDING else 0.0))
-    return Comparison(tuple(ranked), refused, precision, settings)
+    return Comparison(rows, refused, precision, length, settings).ranked()
 
 
-def _chosen(
-    estimators: Iterable[str] | Mapping[str, str | Estimator] | None,
+def named(
+    estimators: Iterable[str | Estimator] | Mapping[str, str | Estimator] | None,
 ) -> dict[str, Estimator]:
+    """The estimators that `compare` is given, by the names that they have in the table.
+
+    Raises:
+        TypeError, ValueError: neither names nor instances; none; two of one name.
+    """
     if estimators is None:
         return dict(registry)
     if isinstance(estimators, str) or not isinstance(estimators, Iterable):
         came = type(estimators).__name__
         raise TypeError(f"estimators must be a list of names or a dict of instances, got {came}")
     if isinstance(estimators, Mapping):
-        return {str(name): resolve(e) for name, e in estimators.items()}
-    return {resolve(name).name: resolve(name) for name in estimators}
+        return together([{str(name): resolve(e)} for name, e in estimators.items()])
+    return together([{e.name if isinstance(e, Estimator) else e: resolve(e)} for e in estimators])
 
 
-def _applicable(
-    problem: Problem, chosen: dict[str, Estimator], samples: int
-) -> tuple[dict[str, Estimator], dict[str, str]]:
-    """Those that give a gradient, and what the others say."""
-    applicable, refused = {}, {}
-    for name, estimator in chosen.items():
+def together(groups: Iterable[Mapping[str, Estimator]]) -> dict[str, Estimator]:
+    """All of them; one that is there twice is there once.
+
+    Raises:
+        ValueError: none; two of one name.
+    """
+    found: dict[str, Estimator] = {}
+    for group in groups:
+        for name, estimator in group.items():
+            if found.setdefault(name, estimator) is not estimator:
+                raise ValueError(
+                    f"estimators must have one name each, got two that are called {name!r}: give "
+                    f"a dict, as {{'first': ..., 'second': ...}}"
+                )
+    if not found:
+        raise ValueError("estimators must have at least one, got none")
+    return found
+
+
+def _measured(
+    problem: Problem, chosen: dict[str, Estimator], samples: int, repeats: int, seed: int
+) -> tuple[tuple[Figures, ...], dict[str, str], float | None]:
+    """A row for each that applies, what the others say, and the true gradient's length."""
+    refused: dict[str, str] = {}
+    counts = _each(chosen, lambda e: problem.count(e, samples, seed), refused)
+    truth = _truth(problem, samples, repeats, seed)
+    applicable = {name: chosen[name] for name in counts}
+    moments = _each(
+        applicable, lambda e: _moments(problem, truth, e, samples, repeats, seed), refused
+    )
+    applicable = {name: _own(chosen[name]) for name in moments}
+    seconds = _seconds(problem, applicable, samples, seed)
+    rows = []
+    for name, estimator in applicable.items():
+        exact, found = moments[name]
+        cost = {**vars(counts[name]), "seconds": seconds[name], "lists": _lists(estimator)}
+        rows.append(Figures(name, estimator.traits.unbiased, exact, **vars(found), **cost))
+    return tuple(rows), refused, truth.length
+
+
+def _each(
+    estimators: dict[str, Estimator], measure: Callable[[Estimator], Found], refused: dict[str, str]
+) -> dict[str, Found]:
+    """What can be measured; of the others, what they or f say goes to `refused`."""
+    found: dict[str, Found] = {}
+    last: Exception | None = None
+    for name, estimator in estimators.items():
         try:
-            problem.sample(estimator, samples, seed=0)
-        except (TypeError, ValueError) as reason:
-            refused[name] = str(reason)
-        else:
-            applicable[name] = estimator
-    return applicable, refused
+            found[name] = measure(_own(estimator))
+        except Exception as reason:  # f is the user's: where it fails, so does this estimator alone
+            expected = isinstance(reason, TypeError | ValueError)
+            refused[name] = str(reason) if expected else f"{type(reason).__name__}: {reason}"
+            last = reason
+    if not found:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        raise ValueError(
+            f"estimators must have one that applies to this problem, got none: {reasons}"
+        ) from last
+    return found
 
 
-def _count(problem: Problem, estimator: Estimator, samples: int, seed: int) -> Count:
-    count = Count()
-    problem.sample(estimator, samples, seed, count.of(problem.f))
-    return count
+def _own(estimator: Estimator) -> Estimator:
+    """A copy where calls would change it."""
+    changes = estimator.traits.stateful or isinstance(estimator, nn.Module)
+    return deepcopy(estimator) if changes else estimator
+
+
+def _lists(estimator: Estimator) -> bool:
+    """Whether it refuses a support beyond some size, which it then says."""
+    return hasattr(estimator, "max_support")
 
 
 def _seconds(
@@ -152,7 +202,8 @@ def _seconds(
 
 def _truth(problem: Problem, samples: int, repeats: int, seed: int) -> Truth:
     if problem.gradient is not None:
-        return Truth(problem.gradient.flatten())
+        assert problem.listed is not None
+        return Truth(problem.gradient.flatten(), resolution=problem.listed.resolution)
     calls = _calls(problem, registry["rloo"], max(samples, 2), range(seed, seed + repeats))
     return Truth(calls.mean(0), calls)
 
@@ -162,9 +213,14 @@ def _moments(
 ) -> tuple[bool, Moments]:
     """Whether they are exact, and the moments."""
     if problem.can_enumerate(estimator, samples):
-        return True, truth.enumerated(*problem.enumerate(estimator, samples))
+        outcomes = None
+        # One that holds numbers for this batch, or a network, may not take all outcomes as a batch.
+        with suppress(TypeError, ValueError, RuntimeError):
+            outcomes = problem.enumerate(estimator, samples)
+        if outcomes is not None:
+            return True, truth.enumerated(*outcomes)
     first = _calls(problem, estimator, samples, range(seed, seed + min(repeats, PROBE)))
-    if truth.calls is None and len(first) == PROBE and bool((first == first[0]).all()):
+    if truth.calls is None and len(first) == PROBE and truth.same(first):
         draws = problem.draws  # nothing in it is random
         return True, truth.enumerated(first[:1].view(1, draws, -1), first.new_ones(1, draws))
     rest = _calls(problem, estimator, samples, range(seed + len(first), seed + repeats))

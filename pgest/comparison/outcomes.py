@@ -27,7 +27,7 @@ def outcomes(
     """Noise [S, rows, *variables] that draws every outcome, and its probability [rows, *batch].
 
     The first `batch_dims` dimensions of the variables are independent draws: each row has the same
-    outcome in all of them, with a probability of its own.
+    outcome in all of them, with a probability of its own. What is possible in none is left out.
     """
     values, variables = table(kind, logits)
     batch, event = variables[:batch_dims], variables[batch_dims:]
@@ -36,15 +36,24 @@ def outcomes(
     tokens = tokens.expand(-1, -1, *variables).to(logits.device)
     rows = logits.detach().double().expand(tokens.shape[1], *logits.shape)
     noise, probability = force(kind, rows, tokens)
-    return noise, probability.prod(0).reshape(tokens.shape[1], *batch, -1).prod(-1)
+    probability = probability.prod(0).reshape(tokens.shape[1], *batch, -1).prod(-1)
+    possible = probability.flatten(1).sum(1) > 0 if batch else probability > 0
+    return noise[:, possible], probability[possible]
 
 
 def force(kind: Kind, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """The noise with which these tokens are drawn, and the probability of each of them."""
+    """The noise with which these tokens are drawn, and the probability of each of them.
+
+    Both are of the part of [0, 1) that draws a token. It may be empty, as a masked token's is and
+    one's below the rounding of the others: the noise then draws another, and the probability is 0.
+    """
     if kind is Bernoulli:  # a bit is 1 below P(1)
         p = logits.sigmoid().expand(tokens.shape)
-        return torch.where(tokens == 1, p / 2, (1 + p) / 2), torch.where(tokens == 1, p, 1 - p)
-    p = logits.softmax(-1)  # a token is the first whose cumulative probability exceeds the noise
-    index = tokens.movedim(0, -1)
-    chosen = p.gather(-1, index).movedim(-1, 0)
-    return p.cumsum(-1).gather(-1, index).movedim(-1, 0) - chosen / 2, chosen
+        low, high = torch.where(tokens == 1, 0.0, p), torch.where(tokens == 1, p, 1.0)
+    else:  # a token is the first whose cumulative probability exceeds the noise
+        above = logits.softmax(-1).cumsum(-1)
+        index = tokens.movedim(0, -1)
+        edges = torch.cat([torch.zeros_like(above[..., :1]), above], -1)
+        low, high = (edges.gather(-1, i).movedim(-1, 0) for i in (index, index + 1))
+    below_one = 1 - torch.finfo(low.dtype).eps / 2
+    return ((low + high) / 2).clamp_max(below_one), high - low

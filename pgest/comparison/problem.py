@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pgest.comparison.outcomes import KINDS, outcomes, table, tokens_of
 from pgest.distributions import Distribution
@@ -43,24 +45,46 @@ class Count:
 
 
 class Listed:
-    """f's values, and slopes where there are any, on the whole support of a distribution.
+    """f's values on the whole support of a distribution, and its slopes once they are asked for.
 
     What an estimator makes of f at discrete values is found without calling f again.
+
+    Attributes:
+        resolution: what the rounding of f's values may make of a gradient's length: their dtype's
+            eps times the largest of them, twice, times the standard deviation of a sample.
     """
 
     def __init__(self, f: Cost, distribution: Distribution) -> None:
         kind: Any = type(distribution)
-        self.kind = kind
+        self.f, self.kind = f, kind
         self.values, _ = table(kind, distribution.logits)
         self.batch, self.event = distribution.batch_shape, distribution.event_shape
-        z = distribution.enumerate_support().clone()
-        floating = z.is_floating_point()
-        shape = (len(z), *self.batch)
-        cost = checks.cost(f(z.requires_grad_() if floating else z), shape, distribution)
-        self.cost = cost.detach()
-        self.slope: Tensor | None = None
-        if floating and cost.requires_grad:
-            (self.slope,) = torch.autograd.grad(cost.sum(), z, allow_unused=True)
+        self.support = distribution.enumerate_support()
+        values = f(self.support.clone())
+        cost = checks.cost(values, (len(self.support), *self.batch), distribution)
+        self.cost = cost.detach().double()
+        possible = distribution.support_log_prob().movedim(-1, 0).exp() > 0
+        self._check_finite(possible)
+        eps = max(torch.finfo(x.dtype).eps for x in (values, distribution.logits))
+        p = distribution.probs.double()
+        largest = torch.where(possible, self.cost.abs(), 0.0).max()
+        self.resolution = float(2 * eps * largest * (p * (1 - p)).sum().sqrt())
+
+    def _check_finite(self, possible: Tensor) -> None:
+        wrong = possible & ~self.cost.isfinite()
+        if wrong.any():
+            place = wrong.nonzero()[0].tolist()
+            z = self.support[tuple(place)].tolist()
+            raise ValueError(
+                f"f must return finite costs, got {float(self.cost[tuple(place)])} for z = {z}"
+            )
+
+    @cached_property
+    def slope(self) -> Tensor:
+        """f's derivative on the support; 0 where f has no path."""
+        z = self.support.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self.f(z.view_as(z)).sum(), z, materialize_grads=True)
+        return slope.double()
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return costs [n, rows, *batch] of z [n, rows, *batch, *event], with f's slope."""
@@ -71,7 +95,7 @@ class Listed:
             place = place * self.values + flat[..., i]
         index = place.flatten(0, 1)
         cost = self.cost.gather(0, index).view(place.shape)
-        if self.slope is None:
+        if not z.requires_grad:
             return cost
         wide = index.reshape(*index.shape, *[1] * len(self.event)).expand(-1, *self.slope.shape[1:])
         slope = self.slope.gather(0, wide).view(z.shape)
@@ -90,15 +114,17 @@ class Problem:
     def __init__(self, f: Cost, distribution: Distribution) -> None:
         self.f, self.distribution = f, distribution
         self.kind: Any = type(distribution)
-        self.logits = distribution.logits.detach()
+        self.logits = distribution.logits.detach().clone()  # which makes none of inference
+        if not self.logits.numel():
+            raise ValueError(f"distribution must have a variable to draw, got {distribution!r}")
         listable = self.kind in KINDS and distribution.support_size <= MAX_SUPPORT
         self.listed = Listed(f, self._with(self.logits)) if listable else None
         self.gradient: Tensor | None = None
         if self.listed is not None:
-            rows = self.logits[None].clone().requires_grad_()
+            rows = self.logits[None].double().requires_grad_()
             value = expect(self.listed, self._with(rows), "exact")
             (gradient,) = torch.autograd.grad(value.sum(), rows)
-            self.gradient = gradient[0].double()
+            self.gradient = gradient[0]
 
     def _with(self, logits: Tensor) -> Distribution:
         return self.kind(logits, event_dims=self.distribution.event_dims)
@@ -106,11 +132,8 @@ class Problem:
     def can_enumerate(self, estimator: Estimator, num_samples: int) -> bool:
         """Whether the moments of an estimate are sums over outcomes that are few enough."""
         traits = estimator.traits
-        if (
-            self.listed is None
-            or not traits.enumerable
-            or (traits.stateful and not estimator.frozen)
-        ):
+        learning = traits.stateful and not estimator.frozen
+        if self.listed is None or not traits.enumerable or learning:
             return False
         size = self.distribution.support_size**num_samples
         return size <= MAX_SUPPORT and size * num_samples * self.logits.numel() <= MAX_NUMBERS
@@ -121,21 +144,30 @@ class Problem:
         return self.distribution.batch_shape.numel()
 
     def enumerate(self, estimator: Estimator, num_samples: int) -> tuple[Tensor, Tensor]:
-        """Gradients [n, draws, numbers] of every outcome, and its probability [n, draws]."""
+        """Gradients [n, draws, numbers] of every outcome, and its probability [n, draws].
+
+        In float64: rounding would be taken for a bias. The estimator's own parameters are cast.
+        """
         assert self.listed is not None
+        if isinstance(estimator, nn.Module):
+            estimator = deepcopy(estimator).double()
         batch = len(self.distribution.batch_shape)
         noise, p = outcomes(self.kind, self.logits, num_samples, batch)
-        rows = self.logits.expand(len(p), *self.logits.shape).clone().requires_grad_()
+        rows = self.logits.double().expand(len(p), *self.logits.shape).clone().requires_grad_()
         value = expect(
             self.listed, self._with(rows), estimator, num_samples=num_samples, noise=noise
         )
         (gradients,) = torch.autograd.grad(value.sum(), rows)
-        return gradients.double().reshape(len(p), self.draws, -1), p.reshape(len(p), -1)
+        return gradients.reshape(len(p), self.draws, -1), p.reshape(len(p), -1)
 
     def sample(
         self, estimator: Estimator, num_samples: int, seed: int, f: Cost | None = None
     ) -> Tensor:
-        """One estimate of the gradient; equal seeds draw equal numbers for every estimator."""
+        """One estimate of the gradient; equal seeds draw equal numbers for every estimator.
+
+        Raises:
+            ValueError: a gradient that is not finite.
+        """
         logits = self.logits.clone().requires_grad_()
         generator = torch.Generator(logits.device).manual_seed(seed)
         value = expect(
@@ -146,4 +178,15 @@ class Problem:
             generator=generator,
         )
         (gradient,) = torch.autograd.grad(value.sum(), logits)
+        if not gradient.isfinite().all():
+            raise ValueError(
+                f"{estimator.name} must give a finite gradient, got {gradient.flatten().tolist()} "
+                f"for seed {seed}"
+            )
         return gradient.double()
+
+    def count(self, estimator: Estimator, num_samples: int, seed: int) -> Count:
+        """What one estimate asks of f; it raises where the estimator does not apply."""
+        count = Count()
+        self.sample(estimator, num_samples, seed, count.of(self.f))
+        return count

@@ -56,7 +56,6 @@ CHOICES = (
     Choice("double_cv"),
     Choice("rodeo"),
     Choice("rebar", 1),
-    Choice("relax", 1),
     Choice("reinmax"),
     Choice("straight_through"),
     Choice("st_gumbel", more="--temperature 0.5"),

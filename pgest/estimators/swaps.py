@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pgest.distributions import Categorical, Distribution, OneHotCategorical
-from pgest.distributions.base import uniform
+from pgest.distributions.base import still, uniform
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
-from pgest.estimators.walks import still, usable
+from pgest.estimators.walks import usable
 
 
 class ARSM(Estimator):

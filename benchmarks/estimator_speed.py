@@ -102,24 +102,28 @@ def steps(net: Autoencoder, group: Group, names: Iterable[str], samples: int) ->
     return {name: Here(candidate) for name, candidate in seats.items()}
 
 
-def storchastic(
-    problem: str, samples: int, beside: Iterable[str] = peers.METHODS
-) -> dict[str, Seat]:
-    """Its methods, by our name, each in a process of its own; none where it is not installed."""
-    if peers.storchastic_version() is None:
-        return {}
-    case = {"problem": problem, "samples": samples}
-    one = {"OMP_NUM_THREADS": "1"}
-    return {
-        f"storchastic {peers.METHODS[name]}": Elsewhere(
-            "benchmarks.estimator_peers", peers.METHODS[name], one
-        ).at(case)
-        for name in beside
-        if name in peers.METHODS
-    }
+class Storchastic:
+    """Its methods, by ours, each in a process of its own; none where it is not installed."""
+
+    def __init__(self) -> None:
+        names = {} if peers.storchastic_version() is None else peers.METHODS
+        one = {"OMP_NUM_THREADS": "1"}
+        self.of = {
+            name: Elsewhere("benchmarks.estimator_peers", method, one)
+            for name, method in names.items()
+        }
+
+    def seats(self, problem: str, samples: int, names: Iterable[str]) -> dict[str, Seat]:
+        """Those that answer to what is measured."""
+        case = {"problem": problem, "samples": samples}
+        return {
+            f"storchastic {peers.METHODS[n]}": self.of[n].at(case) for n in names if n in self.of
+        }
 
 
-def decoder_times(samples: Iterable[int], budget_s: float) -> dict[Group, Times]:
+def decoder_times(
+    samples: Iterable[int], budget_s: float, theirs: Storchastic
+) -> dict[Group, Times]:
     """Seconds of all steps, group by group; `budget_s` for a dozen candidates."""
     torch.manual_seed(0)
     net, found = Autoencoder(), {}
@@ -127,20 +131,20 @@ def decoder_times(samples: Iterable[int], budget_s: float) -> dict[Group, Times]
         times: Times = {}
         for n in samples:
             print(f"  {group} S = {n}: {', '.join(names)}", file=sys.stderr, flush=True)
-            seats = {**steps(net, group, names, n), **storchastic("decoder", n, names)}
+            seats = {**steps(net, group, names, n), **theirs.seats("decoder", n, names)}
             for name, m in take_turns(seats, budget_s * len(seats) / 12).items():
                 times.setdefault(name, {})[n] = m.seconds
         found[group] = times
     return found
 
 
-def small_times(budget_s: float) -> dict[str, float]:
+def small_times(budget_s: float, theirs: Storchastic) -> dict[str, float]:
     """Seconds of all estimators on four bits."""
     seats: dict[str, Seat] = {"by_hand": Here(small_by_hand(SMALL_SAMPLES))}
     for name, estimator in registry.items():
         if not refusal(estimator, 4, SMALL_SAMPLES):
             seats[name] = Here(small(name, SMALL_SAMPLES))
-    seats |= storchastic("small", SMALL_SAMPLES)
+    seats |= theirs.seats("small", SMALL_SAMPLES, peers.METHODS)
     return {name: m.seconds for name, m in take_turns(seats, budget_s).items()}
 
 
@@ -179,7 +183,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     samples, budget_s = (SAMPLES[:1], 1.0) if options.quick else (SAMPLES, 25.0)
-    written = page(decoder_times(samples, budget_s), small_times(2 * budget_s), samples)
+    theirs = Storchastic()
+    found = decoder_times(samples, budget_s, theirs)
+    written = page(found, small_times(2 * budget_s, theirs), samples)
     print(written)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "estimator-speed.md").write_text(written, encoding="utf-8")

@@ -182,6 +182,8 @@ def report(found: list[tuple[str, list[Row | None]]]) -> str:
         "which takes 3 or 7), enumerated. Where the noise is continuous (the Gumbel family, hard",
         f"concrete) a midpoint rule with {MIDPOINTS} points is good to about 2 percent;",
         "`gumbel_rao` is that many draws. A dash is a distribution that is not taken.",
+        "`arsm` is at the mean of its noise wherever its tokens stay the same, which leaves out about",
+        "3 percent of its sd (101.4 in 400,000 draws).",
         "`MovingAverage` is shown at its best: its baseline has settled on the expected cost, and",
         "that of a model which still learns keeps moving.",
         "",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
-from enumeration import assert_unbiased, exact_gradient, moments, weigh
+from enumeration import assert_unbiased, exact_gradient, weigh
 from test_coupled import COUPLED
 from test_estimators import LOGITS, interacting
 from test_trace import A, C, W, early, exact, late, second
 from torch import Tensor
 
 import pgest
+from benchmarks.noise import noise_for
 from pgest.comparison.outcomes import Kind
-from pgest.estimators import CoupledBits, DisARM, Stratified, registry
+from pgest.estimators import ARSM, CoupledBits, DisARM, Stratified, registry
 
 
 def test_every_stratum_is_drawn_from_once() -> None:
@@ -44,26 +46,41 @@ def test_what_is_drawn_has_the_enumerated_law(kind: Kind, name: str, samples: in
     assert z.abs().max() < 4.5
 
 
-@pytest.mark.parametrize("kind", [pgest.Categorical, pgest.OneHotCategorical])
-def test_swapped_samples_have_the_enumerated_law(kind: Kind) -> None:
-    """|z| < 4.5 for means and spreads of fresh ARSM estimates.
+def swapped(logits: Tensor, **options: Any) -> Tensor:
+    """What ARSM evaluates of a token for rows of logits [n, 3], as one number [n] of its swaps."""
+    seen: list[Tensor] = []
 
-    50,000 of them see 2 % of a spread in the mean and about 2 % of the variance, and see that a
-    stick is not broken evenly where its uniforms are raised to the power of 1.2.
+    def f(z: Tensor) -> Tensor:
+        seen.append((z * 3 ** torch.arange(4)[:, None]).sum(0))
+        return z.float()
+
+    pgest.expect(f, pgest.Categorical(logits), "arsm", **options)
+    return seen[0]
+
+
+def test_swapped_tokens_have_the_enumerated_joint_law() -> None:
+    """A chi-square test, |z| < 4.5, of the token and what it is after each of three swaps.
+
+    With 50,000 draws it sees that a stick is not broken evenly where the uniforms are raised to the
+    power of 1.05: probabilities that are off by 1 percent.
     """
-    n = 50_000
-    expected = moments(kind, LOGITS[kind], interacting, "arsm", 1)
+    logits, n = LOGITS[pgest.Categorical][0], 50_000
+    noise, p = noise_for(ARSM(), pgest.Categorical, logits[None], 1)
+    listed = swapped(logits.expand(len(p), 3), noise=noise[..., 0, :])
+    law = torch.zeros(81, dtype=p.dtype).index_add(0, listed, p)
+    possible = law > 0
+    assert law.sum() == pytest.approx(1)
     g = torch.Generator().manual_seed(0)
-    fresh = [{"generator": g}, {"noise": torch.rand(1, n, 2, 3, generator=g).double() ** 1.2}]
-    worst = []
-    for given in fresh:
-        leaf = LOGITS[kind].expand(n, *LOGITS[kind].shape).clone().requires_grad_()
-        value = pgest.expect(interacting, kind(leaf, event_dims=1), "arsm", **given)
-        off = torch.autograd.grad(value.sum(), leaf)[0] - expected.mean
-        squares = off.square() - expected.variance
-        z = torch.stack([x.mean(0) / (x.std(0) / n**0.5) for x in (off, squares)])
-        worst.append(float(z.abs().max()))
-    assert worst[0] < 4.5 < worst[1]
+    uneven = torch.rand(1, n, 3, generator=g, dtype=torch.float64) ** 1.05
+    z = []
+    for options in ({"generator": g}, {"noise": uneven}):
+        found = swapped(logits.expand(n, 3), **options).bincount(minlength=81)
+        assert found[~possible].sum() == 0
+        expected = n * law[possible]
+        chi_square = ((found[possible] - expected) ** 2 / expected).sum()
+        free = len(expected) - 1
+        z.append(float((chi_square - free) / (2 * free) ** 0.5))
+    assert z[0] < 4.5 < z[1]
 
 
 @pytest.mark.parametrize("name", ["arm", "disarm", "arms", "antithetic", "stratified"])

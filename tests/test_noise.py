@@ -77,12 +77,13 @@ def test_noise_under_compile(kind: Any, name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:torch.searchsorted")  # Inductor leaves contiguous() out
 @pytest.mark.parametrize(
     "name",
-    ["rloo", "disarm", "double_cv", "sum_and_sample", "reinmax", "gumbel_softmax", "spsa"],
+    ["rloo", "disarm", "double_cv", "sum_and_sample", "gumbel_softmax", "spsa"],
 )
 def test_noise_under_inductor(name: str) -> None:
-    """One or two of each family: the code that the compiler makes, not only the graph."""
+    """One of each family: the code that the compiler makes, not only the graph."""
     run, logits, noise = case(pgest.OneHotCategorical, name, batch=1)
     torch.compiler.reset()
     compiled = torch.compile(run, fullgraph=True, backend="inductor")

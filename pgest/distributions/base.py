@@ -260,11 +260,6 @@ def finite(logits: Tensor) -> Tensor:
     return logits.to(statistics_dtype(logits)).nan_to_num(nan=torch.nan)
 
 
-def still(slope: Tensor, logits: Tensor) -> Tensor:
-    """The slope, 0 where a logit of `finite` was infinite: their product must not grow either."""
-    return torch.where(logits.abs() > torch.finfo(logits.dtype).max / 2, 0.0, slope)
-
-
 def check_temperature(temperature: Any) -> None:
     """Raise unless T is a positive, finite number or a floating-point tensor of such."""
     if isinstance(temperature, Tensor):
@@ -296,19 +291,3 @@ def tempered(logits: Tensor, temperature: float | Tensor, rows: torch.Size) -> T
     # It must not see infinities: its gradient would be 0 * inf.
     infinite = logits.isinf()
     return torch.where(infinite, logits, torch.where(infinite, 0.0, logits) / temperature)
-
-
-def attached(moved: Tensor, logits: Tensor) -> Tensor:
-    """`moved` with the gradient of the logits, an infinite one's excepted."""
-    path = finite(logits)
-    return moved.detach() + (path - path.detach())
-
-
-def with_path(sample: Tensor, path: Tensor) -> Tensor:
-    """`sample`, to the last bit, with the gradient of `path`."""
-    return sample + (path - path.detach())
-
-
-def without_path(value: Tensor, where: Tensor) -> Tensor:
-    """`value` without a gradient where a logit is infinite: its slope there would be infinite."""
-    return torch.where(where, value.detach(), value)

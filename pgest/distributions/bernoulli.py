@@ -10,17 +10,14 @@ from torch.nn.functional import logsigmoid, softplus
 
 from pgest.distributions.base import (
     Relaxable,
-    attached,
     check_floating,
     finite,
     readable,
     sized,
-    still,
     tempered,
     uniform,
-    with_path,
-    without_path,
 )
+from pgest.distributions.paths import attached, still, with_path, without_path
 from pgest.ops import sample_bits
 from pgest.reference import statistics_dtype
 

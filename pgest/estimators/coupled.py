@@ -11,7 +11,8 @@ from torch.nn.functional import logsigmoid
 
 from pgest.advantages import leave_one_out
 from pgest.distributions import Bernoulli, Distribution
-from pgest.distributions.base import readable, still, uniform
+from pgest.distributions.base import readable, uniform
+from pgest.distributions.paths import still
 from pgest.estimators import walks
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pgest.advantages import leave_one_out
 from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
-from pgest.distributions.base import readable, still, uniform
+from pgest.distributions.base import readable, uniform
 from pgest.distributions.bernoulli import check_bits
+from pgest.distributions.paths import still
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
 from pgest.estimators.score import ScoreFunction

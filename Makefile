@@ -48,6 +48,7 @@ bench: env
 	$(BIN)/python -m benchmarks.kl
 	$(BIN)/python -m benchmarks.steps
 	$(BIN)/python -m benchmarks.estimators
+	$(BIN)/python -m benchmarks.estimator_speed
 
 lint: env
 	$(BIN)/ruff check .

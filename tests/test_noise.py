@@ -76,6 +76,20 @@ def test_noise_under_compile(kind: Any, name: str) -> None:
     torch.testing.assert_close(gradients(compiled, logits, noise), gradients(run, logits, noise))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:torch.searchsorted")  # Inductor leaves contiguous() out
+@pytest.mark.parametrize(
+    "name",
+    ["rloo", "disarm", "double_cv", "sum_and_sample", "gumbel_softmax", "spsa"],
+)
+def test_noise_under_inductor(name: str) -> None:
+    """One of each family: the code that the compiler makes, not only the graph."""
+    run, logits, noise = case(pgest.OneHotCategorical, name, batch=1)
+    torch.compiler.reset()
+    compiled = torch.compile(run, fullgraph=True, backend="inductor")
+    torch.testing.assert_close(gradients(compiled, logits, noise), gradients(run, logits, noise))
+
+
 def test_a_moving_average_under_compile() -> None:
     logits, noise = torch.randn(3, requires_grad=True), uniforms(2, 3)
     eager, compiled = MovingAverage(0.5), MovingAverage(0.5)

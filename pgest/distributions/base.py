@@ -90,6 +90,16 @@ class Distribution(ABC):
         """Return `log_prob` of a value that `sample` returned, by the cheapest way there is."""
         return self.log_prob(sample)
 
+    def weighted_score(self, sample: Tensor, weight: Tensor) -> Tensor:
+        """Return numbers whose slope in the logits is that of the mean of weight * `score(sample)`.
+
+        No more is promised of them. `weight` [S, *batch_shape], or with further dimensions where
+        elements of a batch share the draw; the result has these too.
+        """
+        score = self.score(sample)
+        score = score.reshape(*score.shape, *[1] * (weight.dim() - score.dim()))
+        return (weight * score).mean(0)
+
     def support_log_prob(self) -> Tensor:
         """Log-probability of every value of one draw, [*batch_shape, support_size]."""
         return self.log_prob(self.enumerate_support()).movedim(0, -1)
@@ -208,11 +218,7 @@ def uniform(
     The only door of randomness. The caller's numbers outside [0, 1) are refused where they may be
     looked at, and clamped elsewhere: below 0 they would draw a token that is impossible.
     """
-    if not isinstance(sample_shape, Sequence):
-        hint = f": write ({sample_shape},)" if isinstance(sample_shape, int) else ""
-        came = type(sample_shape).__name__
-        raise TypeError(f"sample_shape must be a sequence of integers, got {came}{hint}")
-    shape = torch.Size((*sample_shape, *shape))
+    shape = torch.Size((*sized(sample_shape), *shape))
     noise = noises.given(shape, like, generator, noise)
     if noise is None:
         return torch.rand(shape, dtype=dtype, device=like.device, generator=generator)
@@ -223,6 +229,15 @@ def uniform(
         if not (low >= 0 and high < 1):
             raise ValueError(f"noise must be uniforms in [0, 1), got from {low} to {high}")
     return noise
+
+
+def sized(sample_shape: Sequence[int]) -> torch.Size:
+    """The shape of samples, which must be a sequence."""
+    if not isinstance(sample_shape, Sequence):
+        hint = f": write ({sample_shape},)" if isinstance(sample_shape, int) else ""
+        came = type(sample_shape).__name__
+        raise TypeError(f"sample_shape must be a sequence of integers, got {came}{hint}")
+    return torch.Size(sample_shape)
 
 
 def readable(x: Tensor) -> bool:
@@ -276,19 +291,3 @@ def tempered(logits: Tensor, temperature: float | Tensor, rows: torch.Size) -> T
     # It must not see infinities: its gradient would be 0 * inf.
     infinite = logits.isinf()
     return torch.where(infinite, logits, torch.where(infinite, 0.0, logits) / temperature)
-
-
-def attached(moved: Tensor, logits: Tensor) -> Tensor:
-    """`moved` with the gradient of the logits, an infinite one's excepted."""
-    path = finite(logits)
-    return moved.detach() + (path - path.detach())
-
-
-def with_path(sample: Tensor, path: Tensor) -> Tensor:
-    """`sample`, to the last bit, with the gradient of `path`."""
-    return sample + (path - path.detach())
-
-
-def without_path(value: Tensor, where: Tensor) -> Tensor:
-    """`value` without a gradient where a logit is infinite: its slope there would be infinite."""
-    return torch.where(where, value.detach(), value)

@@ -10,15 +10,15 @@ from torch.nn.functional import logsigmoid, softplus
 
 from pgest.distributions.base import (
     Relaxable,
-    attached,
     check_floating,
     finite,
     readable,
+    sized,
     tempered,
     uniform,
-    with_path,
-    without_path,
 )
+from pgest.distributions.paths import attached, still, with_path, without_path
+from pgest.ops import sample_bits
 from pgest.reference import statistics_dtype
 
 
@@ -28,8 +28,9 @@ class Bernoulli(Relaxable):
         log p(z) = z logits - softplus(logits)
 
     Nothing is clamped: `log_prob` is exact for any finite logit, and infinite logits are bits that
-    are certain. `sample` compares a uniform of 24 bits with a float32 probability (53 bits and
-    float64 for float64 logits), which rounds what is within 6e-8 (1e-16) of 0 or 1.
+    are certain. Without `noise`, in eager code on the CPU, `sample` is `pgest.sample_bits`; else it
+    compares a uniform of 24 bits with a float32 probability (53 bits and float64 for float64
+    logits), which rounds what is within 6e-8 (1e-16) of 0 or 1.
 
     Args:
         logits: [*batch_shape, *event_shape], floating point, raw: any real numbers.
@@ -82,8 +83,29 @@ class Bernoulli(Relaxable):
         with torch.no_grad():
             logits = self.logits.to(statistics_dtype(self.logits))
             check_bits(logits)
+            if noise is None and readable(logits):
+                shape = sized(sample_shape)
+                return self.drawn(shape.numel(), generator).view(*shape, *logits.shape)
             u = uniform(sample_shape, logits.shape, logits, logits.dtype, generator, noise)
             return (u < logits.sigmoid()).to(self.logits.dtype)
+
+    def drawn(
+        self,
+        num_samples: int,
+        generator: torch.Generator | None,
+        *,
+        antithetic: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Return bits [num_samples, ...] by `pgest.sample_bits`, whose noise is never stored.
+
+        In eager code on the CPU, where NaN was refused before.
+        """
+        if not num_samples or not self.logits.numel():
+            return self.logits.new_empty(num_samples, *self.logits.shape, dtype=dtype)
+        return sample_bits(
+            self.logits, num_samples, antithetic=antithetic, dtype=dtype, generator=generator
+        )
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, float32 (float64 for float64 logits), [..., *batch_shape].
@@ -98,6 +120,18 @@ class Bernoulli(Relaxable):
     def score(self, sample: Tensor) -> Tensor:
         """Return `log_prob` of a sample, none of whose bits is impossible (or is about -1e38)."""
         return self.sum_event(self._bits(sample))
+
+    def weighted_score(self, sample: Tensor, weight: Tensor) -> Tensor:
+        """Return <logits, mean of weight * (sample - p)>."""
+        if weight.dim() != sample.dim() - self.event_dims:  # a draw that a batch shares
+            return super().weighted_score(sample, weight)
+        logits = finite(self.logits)
+        known = logits.detach()
+        wide = weight.reshape(*weight.shape, *[1] * self.event_dims)
+        slope = wide * (sample - known.sigmoid())
+        if sample.dim() == logits.dim():  # every sample has logits of its own
+            return self.sum_event(still(slope, known) * logits).mean(0)
+        return self.sum_event(still(slope.mean(0), known) * logits)
 
     def _bits(self, value: Tensor) -> Tensor:
         self._check_value(value)

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pgest.distributions.base import (
-    Relaxable,
-    attached,
-    finite,
-    tempered,
-    uniform,
-    without_path,
-)
+from pgest.distributions.base import Relaxable, finite, tempered, uniform
 from pgest.distributions.categorical import Softmax, check_rows, draw_tokens
+from pgest.distributions.paths import attached, without_path
 from pgest.ops import straight_through
 from pgest.reference import statistics_dtype
 

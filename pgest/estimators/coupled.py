@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pgest.advantages import leave_one_out
-from pgest.distributions import Distribution
-from pgest.distributions.base import uniform
+from pgest.distributions import Bernoulli, Distribution
+from pgest.distributions.base import readable, uniform
+from pgest.distributions.paths import still
 from pgest.estimators import walks
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
@@ -44,14 +45,25 @@ class CoupledBits(Estimator):
         """Return the mean cost of all samples, with the gradient attached."""
         walk = walks.Walk(distribution)
         logits = walk.logits.detach()
-        shape = self.noise_shape(distribution, num_samples)
-        u = uniform((), shape, logits, logits.dtype, generator, noise)
-        bits = self.couple(logits, u)
+        bits, u = self.draw(distribution, logits, num_samples, generator, noise)
         z, reached = walk.decode(bits)
         cost = f(z)
         slope = self.slope(walk.like_bits(cost.detach()), bits, reached, logits, u)
-        surrogate = walk.sum(walks.still(slope, logits) * walk.logits)
+        surrogate = walk.sum(still(slope, logits) * walk.logits)
         return add_surrogate(cost.mean(0), surrogate, self.name)
+
+    def draw(
+        self,
+        distribution: Distribution,
+        logits: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return bits [S, ...], bool, and the uniforms that `slope` is to see."""
+        shape = self.noise_shape(distribution, num_samples)
+        u = uniform((), shape, logits, logits.dtype, generator, noise)
+        return self.couple(logits, u), u
 
     @abstractmethod
     def couple(self, logits: Tensor, u: Tensor) -> Tensor:
@@ -142,6 +154,20 @@ class DisARM(_Pairs):
         unbiased=True, distributions=walks.DRAWN_AS_BITS, min_samples=2, multiple=2, scores=False
     )
 
+    def draw(
+        self,
+        distribution: Distribution,
+        logits: Tensor,
+        num_samples: int,
+        generator: torch.Generator | None,
+        noise: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return pairs of bits; their uniforms, which `slope` does not use, are not always made."""
+        if noise is None and isinstance(distribution, Bernoulli) and readable(logits):
+            args = num_samples, generator
+            return distribution.drawn(*args, antithetic=True, dtype=torch.bool), logits
+        return super().draw(distribution, logits, num_samples, generator, noise)
+
     def slope(
         self, cost: Tensor, bits: Tensor, reached: Tensor | None, logits: Tensor, u: Tensor
     ) -> Tensor:
@@ -188,11 +214,11 @@ class ARMS(CoupledBits):
 
     def couple(self, logits: Tensor, u: Tensor) -> Tensor:
         """Return the bits that a broken stick decides together."""
-        pieces = -torch.log1p(-u)
+        pieces = torch.log1p(-u)  # less than 0, as is their sum
         total = pieces.sum(0)
         # r^(1 / (S - 1)) > 1 - d, the share of all others, which nothing rounds to 0.
         root = (logsigmoid(-logits.abs()) / (len(u) - 1)).exp()
-        rare = total - pieces < root * total
+        rare = total - pieces > root * total
         return rare ^ (logits > 0)
 
     def slope(

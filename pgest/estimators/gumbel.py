@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pgest.distributions import Distribution, Relaxable
-from pgest.distributions.base import check_temperature, uniform, with_path
+from pgest.distributions.base import check_temperature, uniform
+from pgest.distributions.paths import with_path
 from pgest.estimators.base import Traits
 from pgest.estimators.pathwise import FLOATING, Pathwise
 from pgest.ops import scalars

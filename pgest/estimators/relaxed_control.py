@@ -72,7 +72,7 @@ def relax(q: Relaxable, z: Tensor, u: Tensor, temperature: Tensor) -> Pair:
 
 def attached(q: Relaxable, z: Tensor, weight: Tensor, along: Tensor) -> Tensor:
     """The surrogate [*batch_shape]: weights times scores, and `along` summed over each draw."""
-    return (weight * q.score(z) + event_sum(q, along)).mean(0)
+    return q.weighted_score(z, weight) + event_sum(q, along).mean(0)
 
 
 class Rebar(Relaxing):
@@ -250,7 +250,7 @@ class Relax(Relaxing):
 
         def surrogate(q: Relaxable) -> Tensor:
             at_relaxed, at_given = control(torch.cat(relax(q, z, u, self.temperature))).chunk(2)
-            return (weight * q.score(z) + at_relaxed - at_given).mean(0)
+            return q.weighted_score(z, weight) + (at_relaxed - at_given).mean(0)
 
         return second_moment(distribution, surrogate)[0]
 

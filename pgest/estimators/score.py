@@ -114,6 +114,4 @@ def weigh(
     value: Tensor, distribution: Distribution, sample: Tensor, weight: Tensor, name: str
 ) -> Tensor:
     """Return `value` with the gradient of the mean of weight * log p(sample) added to its own."""
-    score = distribution.score(sample)
-    score = score.reshape(*score.shape, *[1] * (weight.dim() - score.dim()))
-    return add_surrogate(value, (weight * score).mean(0), name)
+    return add_surrogate(value, distribution.weighted_score(sample, weight), name)

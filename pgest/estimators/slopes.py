@@ -123,9 +123,8 @@ class SlopeControl(Estimator, Learned):
         seen = cost.detach(), z.to(cost.dtype), slope.to(statistics_dtype(slope)), distribution
 
         def surrogate(q: Relaxable, weight: Tensor, extra: Tensor) -> Tensor:
-            score, carrier = q.score(z), self.carrier(q)
-            term = event_sum(q, extra.to(carrier.dtype) * carrier)
-            return (weight.to(score.dtype) * score).mean(0) + term
+            carrier = self.carrier(q)
+            return q.weighted_score(z, weight) + event_sum(q, extra.to(carrier.dtype) * carrier)
 
         if self.learning:
             coefficients = self.coefficients(*seen)

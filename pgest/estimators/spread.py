@@ -10,11 +10,13 @@ from torch import Tensor
 
 from pgest.advantages import leave_one_out
 from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
-from pgest.distributions.base import uniform
+from pgest.distributions.base import readable, uniform
+from pgest.distributions.bernoulli import check_bits
+from pgest.distributions.paths import still
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
 from pgest.estimators.score import ScoreFunction
-from pgest.estimators.walks import still, usable
+from pgest.estimators.walks import usable
 from pgest.reference import statistics_dtype
 from pgest.reference.draw import coupled
 
@@ -62,6 +64,10 @@ class Antithetic(ScoreFunction):
         """Return samples whose second half mirrors the first, detached."""
         samples, *variables = *sample_shape, *distribution.variables
         logits = distribution.logits
+        if noise is None and len(sample_shape) == 1 and isinstance(distribution, Bernoulli):
+            check_bits(logits)
+            if readable(logits):
+                return distribution.drawn(samples, generator, antithetic=True)
         u = uniform((samples // 2,), torch.Size(variables), logits, torch.float64, generator, noise)
         # Rounding must not carry it to 1, nor to another token than that of 1 - u.
         mirrored = (1 - u).clamp_max(1 - torch.finfo(u.dtype).eps / 2)
@@ -116,23 +122,41 @@ class Stratified(Estimator):
         noise: Tensor | None,
     ) -> Tensor:
         """Return the mean cost of all samples, with the gradient attached."""
-        logits, shape = usable(distribution), self.noise_shape(distribution, num_samples)
-        # A vocabulary needs finer uniforms than a bit, lest it lose its rare tokens.
-        dtype = logits.dtype if isinstance(distribution, Bernoulli) else torch.float64
-        noise = uniform((), shape, logits, dtype, generator, noise)
-        noise = noise.to(torch.promote_types(noise.dtype, dtype))
-        u = coupled(noise, "stratified", num_samples)
-        part = (u * num_samples).floor()
-        z = distribution.sample((num_samples,), noise=u)
+        logits = usable(distribution)
+        known = logits.detach()
+        if noise is None and isinstance(distribution, Bernoulli):
+            z, given = _systematic(distribution, known, num_samples, generator)
+        else:
+            shape = self.noise_shape(distribution, num_samples)
+            # A vocabulary needs finer uniforms than a bit, lest it lose its rare tokens.
+            dtype = known.dtype if isinstance(distribution, Bernoulli) else torch.float64
+            noise = uniform((), shape, known, dtype, generator, noise)
+            noise = noise.to(torch.promote_types(noise.dtype, dtype))
+            u = coupled(noise, "stratified", num_samples)
+            z = distribution.sample((num_samples,), noise=u)
+            given = _given_part(distribution, known, (u * num_samples).floor())
         drawn = _numbers(distribution, z)
         cost = f(z)
         weight = leave_one_out(cost.detach())
         weight = weight.reshape(*weight.shape, *[1] * (drawn.dim() - weight.dim()))
-        slope = (
-            weight * (drawn - _given_part(distribution, logits.detach(), part) / num_samples)
-        ).mean(0)
-        surrogate = _sum(distribution, still(slope, logits.detach()) * logits)
+        slope = (weight * (drawn - given / num_samples)).mean(0)
+        surrogate = _sum(distribution, still(slope, known) * logits)
         return add_surrogate(cost.mean(0), surrogate, self.name)
+
+
+def _systematic(
+    bits: Bernoulli, logits: Tensor, samples: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Samples [S, ...] and their means given their parts, of one uniform for each bit.
+
+    Only in one part is a bit random, that in which its probability ends, so that all its samples
+    may have the same place in their parts: the law is that of a uniform for each.
+    """
+    u = samples * uniform((), logits.shape, logits, logits.dtype, generator, None)
+    first = u.floor()
+    part = first + torch.arange(samples, device=u.device).view(-1, *[1] * u.dim())
+    given = _given_part(bits, logits, torch.where(part < samples, part, part - samples))
+    return (u - first < given).to(bits.logits.dtype), given
 
 
 def _numbers(distribution: Distribution, z: Tensor) -> Tensor:

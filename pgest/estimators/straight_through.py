@@ -8,7 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from pgest.distributions import Relaxable
-from pgest.distributions.base import check_temperature, with_path
+from pgest.distributions.base import check_temperature
+from pgest.distributions.paths import with_path
 from pgest.estimators.base import Traits
 from pgest.estimators.pathwise import FLOATING, HardPathwise
 from pgest.ops import scalars

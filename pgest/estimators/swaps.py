@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pgest.distributions import Categorical, Distribution, OneHotCategorical
 from pgest.distributions.base import uniform
+from pgest.distributions.paths import still
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
-from pgest.estimators.walks import still, usable
+from pgest.estimators.walks import usable
 
 
 class ARSM(Estimator):

@@ -87,11 +87,6 @@ def usable(distribution: Distribution) -> Tensor:
     return logits + (top - top).to(logits.dtype)
 
 
-def still(slope: Tensor, logits: Tensor) -> Tensor:
-    """The slope, 0 where a logit of `usable` was infinite: their product must not grow either."""
-    return torch.where(logits.abs() > torch.finfo(logits.dtype).max / 2, 0.0, slope)
-
-
 def _nodes(logits: Tensor) -> Tensor:
     """The logits of the bits of tokens, [..., V] -> [..., V - 1], in the order of the nodes."""
     nodes: list[Tensor] = []

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pgest.distributions import Bernoulli, Categorical, Distribution, OneHotCategorical
 from pgest.distributions.base import finite, uniform
+from pgest.distributions.paths import still
 from pgest.estimators.base import Cost, Estimator, Traits
 from pgest.estimators.first_order import add_surrogate
-from pgest.estimators.walks import still
 from pgest.ops import scalars
 from pgest.reference import statistics_dtype
 

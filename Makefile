@@ -27,13 +27,16 @@ test: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 # The CPU kernels and the metrics know no torch, so they run alone under sanitizers. No clones: the loader would pick
-# them before the sanitizers are there.
+# them before the sanitizers are there. One object for each file, so that `make -j` compiles several at once.
 FUZZED_TEXT := $(addprefix csrc/text/,bleu.cpp chrf.cpp overlap.cpp) # the rest is for Python
-build/fuzz: $(shell find csrc/cpu csrc/kernels csrc/text tests/fuzz -type f) $(wildcard csrc/*.h)
-	@mkdir -p build
+FUZZED := $(patsubst %.cpp,build/sanitized/%.o,$(wildcard tests/fuzz/*.cpp csrc/cpu/*.cpp) $(FUZZED_TEXT))
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -pthread
+build/sanitized/%.o: %.cpp $(shell find csrc/cpu csrc/kernels csrc/text tests/fuzz -name '*.h') $(wildcard csrc/*.h)
+	@mkdir -p $(@D)
 	$(CXX) -std=c++20 -O1 -g -march=native -DPGEST_NO_CLONES -fopenmp-simd -fno-math-errno \
-	  -fno-trapping-math -ffp-contract=fast -Wall -Wextra -fsanitize=address,undefined \
-	  -fno-sanitize-recover=all -pthread tests/fuzz/*.cpp csrc/cpu/*.cpp $(FUZZED_TEXT) -o $@
+	  -fno-trapping-math -ffp-contract=fast -Wall -Wextra $(SANITIZE) -c $< -o $@
+build/fuzz: $(FUZZED)
+	$(CXX) $(SANITIZE) $^ -o $@
 
 fuzz: build/fuzz
 	build/fuzz $(FUZZ_SECONDS)

@@ -20,12 +20,15 @@ from torch import Tensor
 @library_rows
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_compiles_to_one_graph(op: Op, dtype: torch.dtype) -> None:
+    """Inductor, which takes long, compiles each op in float32 and one op in a half type."""
     torch._dynamo.reset()
+    full = dtype == torch.float32 or op.name == "token_stats"
+    backend = op.compile_backend if full else "aot_eager"
 
     def loss(logits: Tensor, tokens: Tensor, *extras: Tensor) -> Tensor:
         return weighted(op.run(Inputs(logits * 1.5, tokens, extras)))
 
-    compiled = torch.compile(loss, fullgraph=True, backend=op.compile_backend)
+    compiled = torch.compile(loss, fullgraph=True, backend=backend)
     for batch in ((2, 3), (4, 3), (5, 6)):  # the second call makes shapes dynamic
         x = as_leaves(op.inputs(dtype, batch=batch))
         values = differentiable(x)

@@ -1,18 +1,16 @@
 """What is shipped: an sdist that builds, a wheel, an install with no compiler."""
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from shipped import ROOT, install, python
 
-ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("packaging")]
 
 USE = """
@@ -30,58 +28,10 @@ print(pgest.backend(), rewards.backend(), *(warning.category.__name__ for warnin
 """
 
 
-def python(*args: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """This Python in a fresh process, away from the source tree and its environment variables."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PGEST_")}
-    command = [sys.executable, *args]
-    return subprocess.run(
-        command, cwd=cwd, env=env | variables, capture_output=True, text=True, check=False
-    )
-
-
-def succeed(*args: str, cwd: Path, **variables: str) -> None:
-    """The same, where failure is the test's failure."""
-    done = python(*args, cwd=cwd, **variables)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def install(source: Path, target: Path, **variables: str) -> None:
-    """Install without touching the environment or a package index."""
-    options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-    where = ["--target", str(target), str(source)]
-    succeed("-m", "pip", "install", *options, *where, cwd=source.parent, **variables)
-
-
 def use(site: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `USE` on what is installed in `site`; `-S` leaves out this environment's own pgest."""
     path = os.pathsep.join([str(site), str(Path(torch.__file__).parent.parent)])
     return python("-S", "-c", USE, cwd=site.parent, PYTHONPATH=path, **variables)
-
-
-@pytest.fixture(scope="module")
-def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution, unpacked; built from a copy that holds no build products."""
-    tree = tmp_path_factory.mktemp("tree") / "pgest"
-    for folder in ("csrc", "pgest", "tests"):
-        made = shutil.ignore_patterns("*.so", "__pycache__")
-        shutil.copytree(ROOT / folder, tree / folder, ignore=made)
-    for path in ROOT.iterdir():
-        if path.is_file():
-            shutil.copy2(path, tree)
-    succeed("-m", "build", "--sdist", "--no-isolation", cwd=tree)
-    (archive,) = (tree / "dist").glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(tree.parent)
-    return tree.parent / archive.name.removesuffix(".tar.gz")
-
-
-@pytest.fixture(scope="module")
-def wheel(sdist: Path) -> Path:
-    """The wheel that the source distribution builds, in one instruction set to be done sooner."""
-    flags = {"CFLAGS": "-DPGEST_NO_CLONES", "CXXFLAGS": "-DPGEST_NO_CLONES"}
-    succeed("-m", "build", "--wheel", "--no-isolation", cwd=sdist, PGEST_CUDA="0", **flags)
-    (archive,) = (sdist / "dist").glob("*.whl")
-    return archive
 
 
 def test_the_sdist_has_all_that_a_build_needs(sdist: Path) -> None:
@@ -105,9 +55,8 @@ def test_the_wheel_is_for_this_python_and_holds_pgest_only(wheel: Path) -> None:
     assert expected == {name for name in names if name.startswith("pgest/")}
 
 
-def test_the_wheel_runs_natively(wheel: Path, tmp_path: Path) -> None:
-    install(wheel, tmp_path / "site")
-    done = use(tmp_path / "site", PGEST_REQUIRE_KERNELS="1")
+def test_the_wheel_runs_natively(installed: Path) -> None:
+    done = use(installed, PGEST_REQUIRE_KERNELS="1")
     assert done.stdout.split() == ["native", "native"], done.stderr
 
 

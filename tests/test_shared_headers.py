@@ -12,7 +12,7 @@ import pytest
 CSRC = Path(__file__).parent.parent / "csrc"
 CALLS = """
 using namespace pgest;
-__global__ void use(double* x, float* y, unsigned* w) {
+__global__ void use(double* x, float* y, unsigned* w, TokenStatsBackward args) {
   const RowState state = finish(merge({x[0], x[1], x[2]}, {x[3], x[4], x[5]}, x[6]));
   x[7] = token_logp(x[8], state, x[9]) + lse_of(state, x[9]);
   y[0] = gradient<float>(state, RowUpstream{x[10], x[11], x[12]}, x[9]).base;
@@ -27,6 +27,7 @@ __global__ void use(double* x, float* y, unsigned* w) {
   y[3] = jacobian_of(y[4], y[5], reinmax_row<float>(x[0], x[1], x[2], x[9]));
   y[6] = draw_bit(y[7], rare_of(y[8]), words.c, words.d, 0) + certainty_cost(y[9]);
   y[10] = entropy_slope(y[11], y[12]);
+  x[25] = saved_state(args, w[1]).kl + upstream<float>(args, w[1]).lse;
   x[24] = round_up<float>(min_p_edge(x[0], x[9], x[1])) + top_p_bound(x[0], x[1], 7, x[6], x[2]);
 }
 """

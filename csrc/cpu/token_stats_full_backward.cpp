@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "../upstream.h"
 #include "pair_row.h"
 
 namespace pgest {
@@ -188,35 +189,6 @@ struct RowBackward {
 };
 
 template <class T>
-PGEST_INLINE PairState saved_state(const TokenStatsBackward& args, int64_t r) {
-  const double* at = args.state + r;
-  const int64_t n = args.in.num_rows;
-  PairState state{{at[0], at[n], at[2 * n]}};
-  if (args.grad[kKl] || args.grad[kReverseKl] || args.grad[kValue]) {
-    state.q_pivot = at[3 * n];
-    state.q_log_s0 = at[4 * n];
-    state.kl = at[5 * n];
-    state.reverse_kl = at[6 * n];
-    state.value = at[7 * n];
-  }
-  return state;
-}
-
-template <class T>
-PGEST_INLINE PairUpstream upstream(const TokenStatsBackward& args, int64_t r) {
-  const auto at = [&](Output output) {
-    return args.grad[output] ? double{static_cast<const Acc<T>*>(args.grad[output])[r]} : 0;
-  };
-  PairUpstream up;
-  up.entropy = at(kEntropy);
-  up.lse = at(kLse);
-  up.kl = at(kKl);
-  up.reverse_kl = at(kReverseKl);
-  up.value = at(kValue);
-  return up;
-}
-
-template <class T>
 PGEST_CLONES Refusal full_backward_rows(const TokenStatsBackward& args, int64_t begin, int64_t end) {
   const TokenStatsInput& in = args.in;
   std::vector<Weighted> tokens;
@@ -224,7 +196,7 @@ PGEST_CLONES Refusal full_backward_rows(const TokenStatsBackward& args, int64_t 
     T* out = static_cast<T*>(args.grad_logits) +
              (args.inplace ? in.rows.offset(r) : r * in.rows.vocab);
     const Chosen<Acc<T>> chosen{in, static_cast<const Acc<T>*>(args.grad[kLogp]), r};
-    const PairUpstream up = upstream<T>(args, r);
+    const PairUpstream up = upstream<Acc<T>>(args, r);
     // A row without a gradient is not read, so that a loss may mask it afterwards: no 0 * NaN.
     const bool silent = up.entropy == 0 && up.lse == 0 && up.kl == 0 && up.reverse_kl == 0 &&
                         up.value == 0 && chosen.silent();
@@ -236,7 +208,7 @@ PGEST_CLONES Refusal full_backward_rows(const TokenStatsBackward& args, int64_t 
     // Checked again: the caller may have written over the tokens since the forward.
     const Refusal refusal = refuse_tokens(in, r, chosen.count());
     if (refusal.kind != Refusal::none) return refusal;
-    RowBackward<T> backward{PairRow<T>(in, r), up, saved_state<T>(args, r),
+    RowBackward<T> backward{PairRow<T>(in, r), up, saved_state(args, r),
                             in.temperature ? in.temperature[r] : 1.0};
     backward.gather(in, chosen, tokens);
     const double by_temperature =

@@ -3,6 +3,7 @@
 // pass's registers.
 #pragma once
 
+#include "../upstream.h"
 #include "chosen.h"
 #include "pair_row.h"
 #include "sums.h"
@@ -64,34 +65,6 @@ __device__ __forceinline__ void through_softcap(const Values<T>& values, int64_t
   for (int i = 0; i < kChunk; ++i) g[i] *= slope_of_softcap(w[i], values.inverse_softcap);
 }
 
-__device__ inline PairState saved_state(const TokenStatsBackward& args, int64_t r) {
-  const double* at = args.state + r;
-  const int64_t n = args.in.num_rows;
-  PairState state{{at[0], at[n], at[2 * n]}};
-  if (args.grad[kKl] || args.grad[kReverseKl] || args.grad[kValue]) {
-    state.q_pivot = at[3 * n];
-    state.q_log_s0 = at[4 * n];
-    state.kl = at[5 * n];
-    state.reverse_kl = at[6 * n];
-    state.value = at[7 * n];
-  }
-  return state;
-}
-
-template <class T>
-__device__ PairUpstream upstream(const TokenStatsBackward& args, int64_t r) {
-  const auto at = [&](Output output) {
-    return args.grad[output] ? double{static_cast<const Acc<T>*>(args.grad[output])[r]} : 0;
-  };
-  PairUpstream up;
-  up.entropy = at(kEntropy);
-  up.lse = at(kLse);
-  up.kl = at(kKl);
-  up.reverse_kl = at(kReverseKl);
-  up.value = at(kValue);
-  return up;
-}
-
 // The tokens of a row that have a gradient of their own: those chosen, and value_tokens, each of which
 // counts as one chosen with weight p r.
 template <class T>
@@ -108,7 +81,7 @@ struct Weighted {
         row(pair_row<T>(in, r)),
         state(saved_state(args, r).p),
         temperature(in.temperature ? in.temperature[r] : 1.0),
-        grad_value(in.value_tokens ? upstream<T>(args, r).value : 0) {}
+        grad_value(in.value_tokens ? upstream<Acc<T>>(args, r).value : 0) {}
 
   __device__ int64_t count() const { return chosen.count() + (grad_value != 0 ? in.num_values : 0); }
   __device__ int64_t token(int64_t k) const {
@@ -152,7 +125,7 @@ __device__ Acc<T> gradient_of_token(const PairRow<T>& row, const PairGradient<Ac
 template <class Team, bool kReference, class T>
 __device__ __noinline__ Pass<Acc<T>> before_pass(const TokenStatsBackward& args, int64_t r) {
   using A = Acc<T>;
-  PairUpstream up = upstream<T>(args, r);
+  PairUpstream up = upstream<Acc<T>>(args, r);
   const Weighted<T> tokens(args, r);
   // A row without a gradient is not read, so that a loss may mask it afterwards: no 0 * NaN.
   const bool none = up.entropy == 0 && up.lse == 0 && up.kl == 0 && up.reverse_kl == 0 && up.value == 0 &&

@@ -14,7 +14,9 @@ from torch import Tensor
 
 import pgest
 from pgest.comparison.outcomes import Kind
+from pgest.distributions.base import finite
 from pgest.estimators import MVE, ReinMax
+from pgest.estimators.minimum_variance import path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -116,3 +118,13 @@ def test_extreme_logits_are_as_good_as_others() -> None:
     expected = passed(pgest.OneHotCategorical(wide), MVE(), z.double(), g.double())
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
     assert expected.abs().max() > 0.01
+
+
+def test_the_path_of_compiled_code_has_the_same_jacobian() -> None:
+    logits, g = random_case((2, 3, 4))
+    with torch.no_grad():
+        logits[0, 0, 1] = -torch.inf
+    q = pgest.OneHotCategorical(logits)
+    z = q.sample((5,), noise=uniforms(5, 2, 3))
+    found = torch.autograd.grad((path(finite(logits), z) * g).sum(), logits)
+    torch.testing.assert_close(found, torch.autograd.grad((MVE().passed(q, z) * g).sum(), logits))

@@ -78,7 +78,6 @@ class Result:
     @cached_property
     def record(self) -> dict[str, Any]:
         """What it wrote about itself."""
-
         found: dict[str, Any] = json.loads((self.folder / "record.json").read_text("utf-8"))
         return found
 

@@ -54,9 +54,13 @@ def page(results: Sequence[Result], seconds: Sequence[float], flags: str) -> str
         f"| estimator | unbiased | S | f | {columns} | time | equal time |",
         "|---|---|---:|---:|" + "---:|" * (len(COLUMNS) + 3),
     ]
-    order = sorted(range(len(results)), key=lambda i: -mean(results[i], "training ELBO"))
-    lines += [row(results[i], seconds[i] / seconds[0], bound) for i in order]
+    lines += [row(results[i], seconds[i] / seconds[0], bound) for i in best_first(results)]
     return "\n".join(lines) + "\n"
+
+
+def best_first(results: Sequence[Result]) -> list[int]:
+    """Return their places, by the training ELBO."""
+    return sorted(range(len(results)), key=lambda i: -mean(results[i], "training ELBO"))
 
 
 def row(result: Result, time: float, bound: str) -> str:
@@ -89,8 +93,7 @@ def picture(results: Sequence[Result], seconds: Sequence[float], path: Path) -> 
 
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    order = sorted(range(len(results)), key=lambda i: -mean(results[i], "training ELBO"))
-    for place, i in enumerate(order):
+    for place, i in enumerate(best_first(results)):
         steps, elbo = results[i].curve
         declared = traits(results[i].choice.estimator)
         style = {"color": f"C{place % 10}", "linestyle": "-" if declared.unbiased else "--"}

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, leaky_relu, linear
 
 from benchmarks import binary_vae as table
+from pgest.estimators import registry
 from pgest.runs import Clock
 from pgest.tasks import main, task_names
 from pgest.tasks.binary_vae.config import PRESETS, BinaryVAEConfig
@@ -126,6 +127,16 @@ def test_models_with_an_estimator_each_do_not_see_each_other() -> None:
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one[0], other[0])
         assert not torch.equal(one[1], other[1])
+
+
+def test_the_registry_s_estimators_stay_as_they_are() -> None:
+    """`muprop` is a module that all of the process share."""
+    task = task_of(estimator="muprop", models=2)
+    shared = registry["muprop"]
+    assert isinstance(shared, torch.nn.Module)
+    task.model.eval()
+    assert shared.training
+    assert task.estimators == [shared]
 
 
 def test_the_job_runs_and_says_what_came_out(

@@ -32,12 +32,16 @@ STATELESS = (
 )
 
 
+def _perceptron(inputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, UNITS), nn.Tanh(), nn.Linear(UNITS, 1))
+
+
 class Baseline(nn.Module):
     """A number for each image, [..., pixels] -> [...]: NVIL's."""
 
     def __init__(self, pixels: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(pixels, UNITS), nn.Tanh(), nn.Linear(UNITS, 1))
+        self.net = _perceptron(pixels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the baselines."""
@@ -54,7 +58,7 @@ class Surrogate(nn.Module):
 
     def __init__(self, code: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(code, UNITS), nn.Tanh(), nn.Linear(UNITS, 1))
+        self.net = _perceptron(code)
         nn.init.zeros_(self.net[-1].weight)  # type: ignore[arg-type]
 
     def forward(self, relaxed: Tensor) -> Tensor:

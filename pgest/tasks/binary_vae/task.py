@@ -64,7 +64,8 @@ class BinaryVAE:
             ]
         self.own = config.estimator in LEARNED  # each model has one, for the state it keeps
         self.estimators = made if self.own else made[:1]
-        learned = [estimator for estimator in made if isinstance(estimator, nn.Module)]
+        # Not the registry's own: what is in the model changes its mode and its device.
+        learned = [e for e in self.estimators if self.own and isinstance(e, nn.Module)]
         self.model = nn.ModuleList([self.vae, *learned]).to(self.device)
 
     @property
